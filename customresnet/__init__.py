@@ -1,0 +1,42 @@
+"""CustomResNet on CIFAR-10 with PyTorch Lightning and the One Cycle policy."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from customresnet.data.augment import Augmentation
+    from customresnet.data.datamodule import CIFAR10DataModule
+    from customresnet.models.custom_resnet import CustomResNet
+    from customresnet.training.classifier import ImageClassifier
+    from customresnet.training.lr_range import LRRangeTest
+    from customresnet.training.one_cycle import OneCycle
+    from customresnet.training.trainer import Trainer
+
+# Loaded at first use: importing this package alone takes milliseconds, importing torch and Lightning seconds.
+_HOME = {
+    "Augmentation": "customresnet.data.augment",
+    "CIFAR10DataModule": "customresnet.data.datamodule",
+    "CustomResNet": "customresnet.models.custom_resnet",
+    "ImageClassifier": "customresnet.training.classifier",
+    "LRRangeTest": "customresnet.training.lr_range",
+    "OneCycle": "customresnet.training.one_cycle",
+    "Trainer": "customresnet.training.trainer",
+}
+
+__all__ = [
+    "Augmentation",
+    "CIFAR10DataModule",
+    "CustomResNet",
+    "ImageClassifier",
+    "LRRangeTest",
+    "OneCycle",
+    "Trainer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
