@@ -1,0 +1,1 @@
+"""From files to batches: sources read images into memory, augment changes them, the data module serves them."""

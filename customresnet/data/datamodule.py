@@ -1,0 +1,260 @@
+"""Serve a labelled image set as batches whose every random draw is a pure function of (seed, epoch, batch)."""
+
+import math
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from customresnet.data import sources
+from customresnet.data.augment import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    NO_AUGMENTATION,
+    AlbumentationsEngine,
+    Augmentation,
+    Channels,
+)
+from customresnet.data.sources import LabelledImages, SourceName
+from customresnet.errors import UserError
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What must be equal between training and any later use of the network."""
+
+    classes: tuple[str, ...]
+    mean: Channels
+    std: Channels
+    image_size: int
+    source: str
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """One batch to make: which images, and the seed of its augmentation."""
+
+    indices: Tensor
+    seed: int
+
+
+class BatchRequests(Sampler[BatchRequest]):
+    """The batches of an epoch, in order. Lightning calls ``set_epoch`` before each epoch."""
+
+    def __init__(self, size: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world_size: int = 1):
+        self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        if self.shuffle:
+            order = torch.randperm(self.size, generator=torch.Generator().manual_seed(fold(self.seed, self.epoch)))
+            # Every process must take the same number of steps, or the gradient exchange hangs.
+            order = torch.cat([order, order[: -self.size % self.world_size]])
+        else:
+            order = torch.arange(self.size)
+        for number, indices in enumerate(order[self.rank :: self.world_size].split(self.batch_size)):
+            yield BatchRequest(indices, fold(self.seed, self.epoch, self.rank, number))
+
+    def __len__(self) -> int:
+        mine = math.ceil((self.size - (0 if self.shuffle else self.rank)) / self.world_size)
+        return math.ceil(mine / self.batch_size)
+
+
+class ImageBatches(Dataset[Batch]):
+    """Images in memory, indexed by whole batches."""
+
+    def __init__(self, data: LabelledImages, engine: AlbumentationsEngine) -> None:
+        self.data, self.engine = data, engine
+
+    def __getitem__(self, request: BatchRequest) -> Batch:
+        return self.engine(self.data.images[request.indices], request.seed), self.data.labels[request.indices]
+
+
+def fold(*numbers: int) -> int:
+    """Mix several integers into one 32-bit seed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+class CIFAR10DataModule(pl.LightningDataModule):
+    """CIFAR-10, or any labelled image set of its shape, augmented for training.
+
+    Args:
+        source: cifar10 downloads torchvision's archive; folder reads {train,test}/<class>/*.png from a directory or
+            a .zip; digits are scikit-learn's, bundled. Default: the checkpoint's, else cifar10.
+        root: Folder of the CIFAR-10 archive (default: data), or the directory or .zip of source folder.
+        batch_size: Images per optimizer step (per process).
+        num_workers: Processes that augment; auto is 0 on a CPU, where they would take cores from the network.
+        val_size: Training images held out for validation, equally many of each class; 0 evaluates on the test set.
+        mean: Per-channel mean that is subtracted, of pixels in [0, 1]. Default: the checkpoint's, else CIFAR-10's
+            (0.4914, 0.4822, 0.4465).
+        std: Per-channel standard deviation to divide by. Default: the checkpoint's, else CIFAR-10's
+            (0.2470, 0.2435, 0.2616).
+        image_size: Resize all images to squares of this many pixels. Default: the checkpoint's, else images must be
+            32x32.
+        augment: What happens to training images.
+        seed: Seed of order, augmentation and split. Default: that of --seed_everything.
+    """
+
+    def __init__(
+        self,
+        source: SourceName | None = None,
+        root: Path | None = None,
+        batch_size: int = 512,
+        num_workers: int | Literal["auto"] = "auto",
+        val_size: int = 0,
+        mean: Channels | None = None,
+        std: Channels | None = None,
+        image_size: int | None = None,
+        augment: Augmentation = Augmentation(),
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.source: SourceName = source or "cifar10"
+        self.root = root
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.val_size = val_size
+        self.mean = mean or CIFAR10_MEAN
+        self.std = std or CIFAR10_STD
+        self.image_size = image_size
+        self.augment = augment
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self._check_options()
+        self._train: LabelledImages | None = None
+        self._val: LabelledImages | None = None
+        self._test: LabelledImages | None = None
+
+    def _check_options(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"--data.batch_size must be at least 1; received {self.batch_size}")
+        if self.val_size < 0:
+            raise UserError(f"--data.val_size must be 0 or more; received {self.val_size}")
+        if self.num_workers != "auto" and self.num_workers < 0:
+            raise UserError(f"--data.num_workers must be 0 or more, or auto; received {self.num_workers}")
+        if min(self.std) <= 0:
+            raise UserError(f"--data.std must be positive; received {list(self.std)}")
+        size = self.image_size or sources.DEFAULT_IMAGE_SIZE
+        if size < 32:
+            raise UserError(f"--data.image_size must be at least 32, for the network's poolings; received {size}")
+        a = self.augment
+        if not 0 <= a.flip <= 1:
+            raise UserError(f"--data.augment.flip is a probability, from 0 to 1; received {a.flip}")
+        if not 0 <= a.pad < size:
+            raise UserError(f"--data.augment.pad must be from 0 to {size - 1} pixels; received {a.pad}")
+        if not 0 <= a.cutout <= size:
+            raise UserError(f"--data.augment.cutout must be from 0 to {size} pixels; received {a.cutout}")
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def setup(self, stage: str) -> None:
+        """Read what the stage needs, once: fit needs train and test images, test and validate one of them."""
+        if self._train is None and (stage == "fit" or (stage == "validate" and self.val_size)):
+            train = self._load("train")
+            self._train, self._val = self._hold_out(train)
+            if self.batch_size > len(self._train):
+                raise UserError(
+                    f"--data.batch_size {self.batch_size} is larger than the {len(self._train)} training images"
+                )
+        if self._test is None:
+            self._test = self._load("test")
+
+    def _load(self, split: sources.Split) -> LabelledImages:
+        data = sources.load(self.source, self.root, split, self.image_size)
+        data.images.share_memory_()  # worker processes then map these pages instead of copying them
+        return data
+
+    def _hold_out(self, train: LabelledImages) -> tuple[LabelledImages, LabelledImages | None]:
+        if not self.val_size:
+            return train, None
+        smallest, largest = len(train.classes), len(train) - len(train.classes)
+        if not smallest <= self.val_size <= largest:
+            raise UserError(
+                f"--data.val_size {self.val_size} does not fit the {len(train)} training images of "
+                f"{len(train.classes)} classes; choose from {smallest} to {largest}, or 0"
+            )
+        from sklearn.model_selection import train_test_split
+
+        kept, held = train_test_split(
+            np.arange(len(train)), test_size=self.val_size, stratify=train.labels, random_state=self.seed
+        )
+        parts = [train.subset(torch.from_numpy(np.sort(part))) for part in (kept, held)]
+        for part in parts:
+            part.images.share_memory_()
+        return parts[0], parts[1]
+
+    @property
+    def train_images(self) -> LabelledImages:
+        """The training images, un-augmented; after ``setup("fit")``."""
+        assert self._train is not None, 'call setup("fit") first'
+        return self._train
+
+    @property
+    def test_images(self) -> LabelledImages:
+        """The test images; after ``setup``."""
+        assert self._test is not None, "call setup first"
+        return self._test
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a checkpoint must carry; after ``setup``."""
+        images = self.test_images
+        return Preprocessing(images.classes, self.mean, self.std, images.images.shape[1], self.source)
+
+    # ------------------------------------------------------------------------------------------------------- serving
+
+    def engine(self, *, augment: bool) -> AlbumentationsEngine:
+        """The transforms of training images, or those of test images."""
+        size = self.image_size or sources.DEFAULT_IMAGE_SIZE
+        return AlbumentationsEngine(self.augment if augment else NO_AUGMENTATION, self.mean, self.std, size)
+
+    def _loader(self, data: LabelledImages, *, training: bool) -> DataLoader[Batch]:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        requests = BatchRequests(
+            len(data), self.batch_size, self.seed, shuffle=training, rank=rank, world_size=world_size
+        )
+        workers = self._workers()
+        return DataLoader(
+            ImageBatches(data, self.engine(augment=training)),
+            batch_size=None,  # a request is a whole batch already
+            sampler=requests,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            multiprocessing_context=_process_start_method() if workers else None,
+            generator=torch.Generator(),  # the loader draws a base seed it never needs: not from the global state
+        )
+
+    def _workers(self) -> int:
+        if self.num_workers != "auto":
+            return self.num_workers
+        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
+        return 0 if on_cpu else min(8, max(1, (os.cpu_count() or 1) - 1))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.train_images, training=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The held-out images if there are any, else the test images."""
+        return self._loader(self._val or self.test_images, training=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.test_images, training=False)
+
+
+def _process_start_method() -> str:
+    # fork is unsafe once torch's threads run; forkserver is spawn with a shorter start-up.
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
