@@ -1,0 +1,1 @@
+"""Train and evaluate: the Lightning module, its schedule, the LR range test and the Trainer that joins them."""

@@ -1,0 +1,172 @@
+"""ImageClassifier: a network, its loss and metrics, and how it is optimised."""
+
+import math
+from dataclasses import asdict
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from customresnet.data.datamodule import Batch, Preprocessing, fold
+from customresnet.errors import UserError
+from customresnet.models import NETWORKS
+from customresnet.training.one_cycle import Anneal, OneCycle
+
+FAST_DEV_RUN_LR = 1e-3
+
+
+class ImageClassifier(pl.LightningModule):
+    """A network trained with Adam, cross-entropy on logits and the One Cycle policy.
+
+    Args:
+        network: Which network.
+        width: Channels of its first convolution; 64 gives 6,573,130 parameters.
+        dropout: Probability of dropping a unit after each ReLU of layers 1 to 3; 0 is off.
+        num_classes: Number of classes; set from the data.
+        lr_max: Learning rate at the peak (LRMAX). Default: found by the LR range test that runs before fit.
+        lr_min: Learning rate at both ends (LRMIN). Default: found likewise.
+        peak_epoch: Epoch at whose last step LRMAX is reached. Default: 5/24 of the run.
+        anneal: Shape of the schedule's slopes.
+        momentum: Lowest and highest beta1, cycled against the learning rate; null leaves it at 0.9.
+        weight_decay: L2 penalty that Adam adds to the gradients.
+        compile: Compile the network with torch.compile: slower to start, faster per step.
+    """
+
+    def __init__(
+        self,
+        network: Literal["custom_resnet"] = "custom_resnet",
+        width: int = 64,
+        dropout: float = 0.0,
+        num_classes: int = 10,
+        lr_max: float | None = None,
+        lr_min: float | None = None,
+        peak_epoch: float | None = None,
+        anneal: Anneal = "linear",
+        momentum: tuple[float, float] | None = (0.85, 0.95),
+        weight_decay: float = 0.0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self._check_options()
+        self.net: nn.Module = NETWORKS[network](num_classes=num_classes, width=width, dropout=dropout)
+        self.net.to(memory_format=torch.channels_last)
+        if compile:
+            self.net.compile(dynamic=False)
+        self.preprocessing: Preprocessing | None = None
+        self.metrics = nn.ModuleDict(
+            {
+                stage: nn.ModuleDict({"loss": MeanMetric(), "acc": MulticlassAccuracy(num_classes, average="micro")})
+                for stage in ("train_", "val_", "test_")
+            }
+        )
+
+    def _check_options(self) -> None:
+        h = self.hparams
+        if h.width < 1:
+            raise UserError(f"--model.width must be at least 1; received {h.width}")
+        if not 0 <= h.dropout < 1:
+            raise UserError(f"--model.dropout must be from 0 to below 1; received {h.dropout}")
+        for name in ("lr_max", "lr_min", "peak_epoch"):
+            value = h[name]
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise UserError(f"--model.{name} must be positive; received {value}")
+        if h.lr_max is not None and h.lr_min is not None and h.lr_max < h.lr_min:
+            raise UserError(f"--model.lr_max {h.lr_max:g} is below --model.lr_min {h.lr_min:g}")
+        if h.momentum is not None and not 0 <= h.momentum[0] <= h.momentum[1] < 1:
+            raise UserError(
+                f"--model.momentum is two numbers, lowest then highest, from 0 to below 1; received {list(h.momentum)}"
+            )
+        if h.weight_decay < 0:
+            raise UserError(f"--model.weight_decay must be 0 or more; received {h.weight_decay}")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)``, normalised, to logits ``(N, num_classes)``."""
+        return self.net(images.contiguous(memory_format=torch.channels_last))
+
+    # -------------------------------------------------------------------------------------------------------- steps
+
+    def _step(self, batch: Batch, stage: str) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        metrics = self.metrics[stage + "_"]
+        metrics["loss"].update(loss.detach(), weight=len(labels))
+        metrics["acc"].update(logits.detach(), labels)
+        self.log_dict(
+            {f"{stage}/loss": metrics["loss"], f"{stage}/acc": metrics["acc"]},
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(labels),
+        )
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        # Without held-out images the run is watched on the test set, and the figures say so by their name.
+        self._step(batch, "val" if self._holds_out else "test")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def predict_step(self, images: Tensor, batch_idx: int) -> Tensor:
+        """Class probabilities ``(N, num_classes)``."""
+        return self(images).float().softmax(dim=1)
+
+    @property
+    def _holds_out(self) -> bool:
+        return getattr(self.trainer.datamodule, "val_size", 0) > 0
+
+    def on_train_epoch_start(self) -> None:
+        # So dropout too is a function of (seed, epoch), and a resumed run draws what the whole one drew.
+        seed = getattr(self.trainer.datamodule, "seed", 0)
+        torch.manual_seed(fold(seed, self.current_epoch, self.global_rank))
+
+    # ------------------------------------------------------------------------------------------------- optimisation
+
+    def configure_optimizers(self) -> Any:
+        """Adam, stepped along the One Cycle curve; a constant LR while the bounds are still unknown."""
+        h = self.hparams
+        # Lightning cannot clip the gradients of a fused optimizer under mixed precision.
+        fused = self.trainer.gradient_clip_val is None and self.device.type in ("cpu", "cuda")
+        known = h.lr_max is not None and h.lr_min is not None
+        rate = h.lr_max if known else FAST_DEV_RUN_LR
+        optimizer: Optimizer = torch.optim.Adam(self.parameters(), lr=rate, weight_decay=h.weight_decay, fused=fused)
+        if not known:
+            return optimizer
+        total = int(self.trainer.estimated_stepping_batches)
+        per_epoch = total / self.trainer.max_epochs if self.trainer.max_epochs else total
+        scheduler = self.one_cycle.scheduler(optimizer, total, per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
+
+    @property
+    def one_cycle(self) -> OneCycle:
+        """The policy; only once both bounds are known."""
+        h = self.hparams
+        return OneCycle(h.lr_max, h.lr_min, h.peak_epoch, h.anneal, tuple(h.momentum) if h.momentum else None)
+
+    def set_lr_bounds(self, lr_max: float, lr_min: float) -> None:
+        """Take the bounds that the LR range test found."""
+        self.hparams.lr_max, self.hparams.lr_min = lr_max, lr_min
+
+    # -------------------------------------------------------------------------------------------------- checkpoints
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.trainer.datamodule is not None:
+            self.preprocessing = self.trainer.datamodule.preprocessing
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.preprocessing:
+            checkpoint["preprocessing"] = asdict(self.preprocessing)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get("preprocessing")
+        if saved is not None:
+            self.preprocessing = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})

@@ -1,0 +1,85 @@
+"""The One Cycle policy as data: LR up to LRMAX at the peak epoch, then down again, momentum against it.
+
+Source: Smith, "A disciplined approach to neural network hyper-parameters", 2018, https://arxiv.org/abs/1803.09820.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+Anneal = Literal["linear", "cos"]
+
+PEAK_SHARE = 5 / 24
+"""Where the peak lies when none is asked for: epoch 5 of the reference run's 24."""
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """One cycle of learning rate and momentum, without annihilation: it ends where it began.
+
+    Attributes:
+        lr_max: Learning rate at the peak (LRMAX).
+        lr_min: Learning rate of the first and the last step (LRMIN).
+        peak_epoch: Epoch at whose last step the peak lies; None is 5/24 of the run.
+        anneal: Shape of both slopes.
+        momentum: Lowest and highest momentum (Adam: beta1), reached at the peak and at both ends; None leaves it alone.
+    """
+
+    lr_max: float
+    lr_min: float
+    peak_epoch: float | None = None
+    anneal: Anneal = "linear"
+    momentum: tuple[float, float] | None = (0.85, 0.95)
+
+    def peak_step(self, total_steps: int, steps_per_epoch: float) -> int:
+        """Index of the step that takes LRMAX, for a run of at least 3 steps."""
+        peak = PEAK_SHARE * total_steps if self.peak_epoch is None else self.peak_epoch * steps_per_epoch
+        return min(total_steps - 2, max(1, round(peak) - 1))
+
+    def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LRScheduler:
+        """Torch's OneCycleLR, set so that the peak is exactly at ``peak_step`` and the last step takes LRMIN.
+
+        A run of fewer than 3 steps has no room for a cycle: it keeps LRMIN and the highest momentum.
+        """
+        if total_steps < 3:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] = self.lr_min
+                if self.momentum:
+                    _set_momentum(group, self.momentum[1])
+            return LambdaLR(optimizer, lambda _: 1.0)
+        low, high = self.momentum or (0.0, 0.0)
+        return OneCycleLR(
+            optimizer,
+            max_lr=self.lr_max,
+            total_steps=total_steps,
+            # torch puts the peak at pct_start * total_steps - 1
+            pct_start=(self.peak_step(total_steps, steps_per_epoch) + 1) / total_steps,
+            anneal_strategy=self.anneal,
+            cycle_momentum=self.momentum is not None,
+            base_momentum=low,
+            max_momentum=high,
+            div_factor=self.lr_max / self.lr_min,
+            final_div_factor=1.0,
+        )
+
+    def curve(self, total_steps: int, steps_per_epoch: float) -> tuple[list[float], list[float]]:
+        """LR and momentum of every step, read off the real scheduler on a throw-away Adam."""
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+        scheduler = self.scheduler(optimizer, total_steps, steps_per_epoch)
+        rates, momenta = [], []
+        for _ in range(total_steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            momenta.append(optimizer.param_groups[0]["betas"][0])
+            optimizer.step()
+            scheduler.step()
+        return rates, momenta
+
+
+def _set_momentum(group: dict, momentum: float) -> None:
+    if "betas" in group:
+        group["betas"] = (momentum, *group["betas"][1:])
+    else:
+        group["momentum"] = momentum

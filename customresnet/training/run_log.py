@@ -1,0 +1,182 @@
+"""Record a run: metrics.csv, TensorBoard pictures, one line an epoch, and result.json at the end."""
+
+import copy
+import csv
+import io
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from customresnet.data.augment import denormalize
+from customresnet.data.datamodule import BatchRequests, CIFAR10DataModule, ImageBatches
+from customresnet.training.runs import RESULT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GRID = (4, 8)
+
+
+class RunLog(pl.Callback):
+    """Write down what happens. Its state travels in the checkpoint, so a resumed run goes on with its own history."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.seconds_before = 0.0
+        self.started = 0.0
+        self.lr = float("nan")
+
+    # ------------------------------------------------------------------------------------------------ Lightning's hooks
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.seconds_before = list(state_dict["rows"]), state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.monotonic()
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+            self._draw(trainer.logger.experiment, trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.lr = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.fast_dev_run:
+            return
+        metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if "/" in k}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self.lr, **metrics}
+        self.rows.append(row)
+        trainer.print(epoch_line(row, trainer))
+        if trainer.log_dir and trainer.is_global_zero:
+            write_atomically(Path(trainer.log_dir) / "metrics.csv", as_csv(self.rows))
+
+    # ---------------------------------------------------------------------------------------------------------- results
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of training and its evaluations, over all parts of a resumed run."""
+        return self.seconds_before + (time.monotonic() - self.started if self.started else 0.0)
+
+    @rank_zero_only
+    def finish(self, trainer: pl.Trainer, model: Any, seconds: float) -> None:
+        """Write result.json, fill TensorBoard's hparams tab and say how the run ended."""
+        folder = Path(trainer.log_dir or ".")
+        datamodule: Any = trainer.datamodule
+        metrics = {**self.rows[-1], **{k: float(v) for k, v in trainer.callback_metrics.items()}}
+        total = len(datamodule.test_images)
+        result = {
+            **{k: v for k, v in metrics.items() if "/" in k},
+            "test/correct": round(metrics["test/acc"] * total),
+            "test/images": total,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "seconds": round(seconds, 1),
+            "images_per_second": round(len(datamodule.train_images) * trainer.current_epoch / seconds, 1),
+            "lr_max": model.hparams.lr_max,
+            "lr_min": model.hparams.lr_min,
+            "parameters": sum(p.numel() for p in model.net.parameters()),
+            "seed": datamodule.seed,
+            "precision": trainer.precision,
+            "device": device_name(trainer.strategy.root_device),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "lightning": pl.__version__},
+        }
+        write_atomically(folder / RESULT, json.dumps(result, indent=1))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            final = {f"final/{k.replace('/', '_')}": v for k, v in metrics.items() if "/" in k}
+            trainer.logger.log_hyperparams(model.hparams, final, step=trainer.global_step)
+        trainer.print(
+            f"test accuracy of the last epoch: {counted(metrics['test/acc'], total)}\n"
+            f"{trainer.current_epoch} epochs in {clock(seconds)}, evaluations included "
+            f"({result['images_per_second']:.0f} images/s)\nrun: {folder}"
+        )
+
+    # --------------------------------------------------------------------------------------------------------- pictures
+
+    @staticmethod
+    def _draw(writer: Any, trainer: pl.Trainer, model: Any) -> None:
+        stage = "val" if trainer.datamodule.val_size else "test"
+        writer.add_custom_scalars(
+            {"curves": {name: ["Multiline", [f"train/{name}", f"{stage}/{name}"]] for name in ("loss", "acc")}}
+        )
+        writer.add_figure("training images, augmented", augmented_grid(trainer.datamodule))
+        network = copy.deepcopy(model.net).cpu().float().eval()
+        size = model.preprocessing.image_size
+        writer.add_graph(network, torch.zeros(1, 3, size, size))
+
+
+def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":
+    """The first training images of epoch 1 as the network sees them, with their labels."""
+    from matplotlib.figure import Figure
+
+    data = datamodule.train_images
+    requests = BatchRequests(len(data), min(GRID[0] * GRID[1], len(data)), datamodule.seed, shuffle=True)
+    images, labels = ImageBatches(data, datamodule.engine(augment=True))[next(iter(requests))]
+    pixels = denormalize(images, datamodule.mean, datamodule.std)
+    figure = Figure(figsize=(GRID[1] * 1.2, GRID[0] * 1.4), layout="constrained")
+    for axes, image, label in zip(figure.subplots(*GRID).flat, pixels, labels, strict=False):
+        axes.imshow(image)
+        axes.set_title(data.classes[label], fontsize="small")
+    for axes in figure.axes:
+        axes.axis("off")
+    return figure
+
+
+def epoch_line(row: dict[str, float], trainer: pl.Trainer) -> str:
+    """One epoch in words: LR of its last step, loss and accuracy in training and evaluation."""
+    width = len(str(trainer.max_epochs))
+    line = f"epoch {row['epoch']:>{width}}/{trainer.max_epochs}  lr {row['lr']:.2e}"
+    line += f"  train loss {row['train/loss']:.4f} acc {row['train/acc']:.2%}"
+    for stage in ("val", "test"):
+        if f"{stage}/acc" in row:
+            total = len(trainer.val_dataloaders.dataset.data)
+            line += f"  {stage} loss {row[f'{stage}/loss']:.4f} acc {counted(row[f'{stage}/acc'], total)}"
+    return line
+
+
+def counted(accuracy: float, total: int) -> str:
+    """``9264/10000 (92.64%)``."""
+    return f"{round(accuracy * total)}/{total} ({accuracy:.2%})"
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def as_csv(rows: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's model and cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{model}, {os.cpu_count()} cores" + (", Apple GPU" if device.type == "mps" else "")

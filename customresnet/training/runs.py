@@ -1,0 +1,82 @@
+"""Runs on disk: lightning_logs/<name>/version_N/ with checkpoints/last.ckpt, and result.json once it is finished."""
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from customresnet.data.datamodule import Preprocessing
+from customresnet.errors import UserError
+
+LOGS = "lightning_logs"
+CHECKPOINTS = "checkpoints"
+LAST = "last.ckpt"
+RESULT = "result.json"
+
+
+def versions(root: Path, name: str) -> list[Path]:
+    """The run folders of a name, oldest first."""
+    folders = (root / LOGS / name).glob("version_*")
+    found = [(int(m[1]), folder) for folder in folders if (m := re.fullmatch(r"version_(\d+)", folder.name))]
+    return [path for _, path in sorted(found)]
+
+
+def find_checkpoint(ckpt_path: str, root: Path, name: str, *, unfinished: bool = False) -> Path:
+    """The checkpoint that ``--ckpt_path`` means: a file, a run's folder, or ``last``.
+
+    Args:
+        ckpt_path: What the user gave.
+        root: Folder that holds lightning_logs.
+        name: The run's name, for ``last``.
+        unfinished: For ``last``, look for a run to go on with, not for any run.
+
+    Raises:
+        UserError: There is no such checkpoint.
+    """
+    if ckpt_path == "last":
+        candidates = [run for run in versions(root, name) if (run / CHECKPOINTS / LAST).is_file()]
+        if unfinished:
+            candidates = [run for run in candidates if not (run / RESULT).is_file()]
+        if not candidates:
+            what = "unfinished run" if unfinished else "run with a checkpoint"
+            raise UserError(
+                f"--ckpt_path last: no {what} in {root / LOGS / name}; give a checkpoint's path, or the run's own "
+                "--config or --trainer.run_name"
+            )
+        return candidates[-1] / CHECKPOINTS / LAST
+    path = Path(ckpt_path)
+    if path.is_dir():
+        path = path / CHECKPOINTS / LAST
+    if not path.is_file():
+        raise UserError(f"--ckpt_path {ckpt_path}: no such checkpoint")
+    return path
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to; a checkpoint on its own belongs to its folder."""
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == CHECKPOINTS else folder
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of this project.
+
+    Raises:
+        UserError: It is truncated, no checkpoint, or another project's.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"--ckpt_path {path} is truncated or not a checkpoint ({reason[:100]})") from error
+    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "preprocessing", "state_dict"} <= checkpoint.keys():
+        raise UserError(f"--ckpt_path {path} is not a checkpoint of this project's `fit`")
+    return checkpoint
+
+
+def preprocessing_of(checkpoint: dict[str, Any]) -> Preprocessing:
+    """The classes and constants a checkpoint was trained with."""
+    return Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in checkpoint["preprocessing"].items()})

@@ -1,0 +1,317 @@
+"""Lightning's Trainer with this project's defaults: LR range test before fit, one folder a run, plain results."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from customresnet.data.augment import NO_AUGMENTATION, AlbumentationsEngine
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.data.sources import read_pictures
+from customresnet.errors import UserError
+from customresnet.training import runs
+from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
+from customresnet.training.lr_range import LRRangeResult, LRRangeTest, run_lr_range_test
+from customresnet.training.precision import resolve_precision
+from customresnet.training.progress import RunProgress
+from customresnet.training.run_log import RunLog, counted, device_name, write_atomically
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer with this project's defaults and its LR range test.
+
+    Args:
+        run_name: Runs are kept in lightning_logs/<run_name>/version_N.
+        accelerator: Where to compute: auto, cpu, gpu, mps.
+        precision: auto takes bf16 or fp16 where the hardware is fast at it; or any of Lightning's.
+        max_epochs: Epochs to train.
+        logger: True for TensorBoard, false for nothing.
+        callbacks: Callbacks besides this project's own.
+        log_every_n_steps: Steps between two points of the LR and momentum curves.
+        num_sanity_val_steps: Evaluation batches to try before training.
+        enable_checkpointing: Keep checkpoints/last.ckpt, written after every epoch.
+        enable_progress_bar: Show the bar.
+        enable_model_summary: Print Lightning's table of the model's parts.
+        default_root_dir: Folder that holds lightning_logs. Default: the current one.
+    """
+
+    def __init__(
+        self,
+        run_name: str = "customresnet",
+        accelerator: str = "auto",
+        precision: str = "auto",
+        max_epochs: int = 24,
+        logger: Logger | Iterable[Logger] | bool | None = None,
+        callbacks: list[pl.Callback] | pl.Callback | None = None,
+        log_every_n_steps: int = 1,
+        num_sanity_val_steps: int = 0,
+        enable_checkpointing: bool = True,
+        enable_progress_bar: bool = True,
+        enable_model_summary: bool = False,
+        default_root_dir: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.run_name = run_name
+        self.run_log = RunLog()
+        precision, self._precision_reason = resolve_precision(precision, accelerator)
+        if logger is None or logger is True:
+            logger = self._tensorboard(Path(default_root_dir or "."))
+        given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+        own: list[pl.Callback] = [self.run_log]
+        if enable_progress_bar:
+            own.append(RunProgress())
+        if logger:
+            own.append(LearningRateMonitor(logging_interval="step", log_momentum=True))
+        if enable_checkpointing:
+            own.append(_checkpoint(Path(runs.LAST).stem))
+        super().__init__(
+            accelerator=accelerator,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=max_epochs,
+            logger=logger,
+            callbacks=[*given, *own],
+            log_every_n_steps=log_every_n_steps,
+            num_sanity_val_steps=num_sanity_val_steps,
+            enable_checkpointing=enable_checkpointing,
+            enable_progress_bar=enable_progress_bar,
+            enable_model_summary=enable_model_summary,
+            default_root_dir=default_root_dir,
+            use_distributed_sampler=False,  # the data module shards by itself
+            **kwargs,
+        )
+
+    def _tensorboard(self, root: Path, version: str | None = None) -> TensorBoardLogger:
+        return TensorBoardLogger(str(root / runs.LOGS), self.run_name, version, default_hp_metric=False)
+
+    # --------------------------------------------------------------------------------------------------------- training
+
+    def fit(  # type: ignore[override]
+        self,
+        model: ImageClassifier,
+        train_dataloaders: None = None,
+        val_dataloaders: None = None,
+        datamodule: CIFAR10DataModule | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+        lr_find: LRRangeTest = LRRangeTest(),
+    ) -> None:
+        """Find the learning rates, train, and evaluate after every epoch.
+
+        Args:
+            model: The classifier to train.
+            datamodule: Its data.
+            ckpt_path: Go on with a run: last (the newest unfinished one of this name), a checkpoint or a run's folder.
+            weights_only: Refuse checkpoints that hold more than plain data; the default.
+            lr_find: The LR range test that sets the learning rates not given; skipped on resume.
+        """
+        if datamodule is None:
+            raise UserError("fit needs a datamodule")
+        if ckpt_path:
+            ckpt_path = str(
+                runs.find_checkpoint(ckpt_path, Path(self.default_root_dir), self.run_name, unfinished=True)
+            )
+            self._go_on_in(runs.run_folder(Path(ckpt_path)))
+        self._make_log_folder()
+        datamodule.setup("fit")
+        self.print(self._opening(model, datamodule))
+        if self.fast_dev_run:
+            self.print(f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
+        elif ckpt_path is None and None in (model.hparams.lr_max, model.hparams.lr_min):
+            self._set_bounds(model, self._find_bounds(model, datamodule, lr_find))
+        if datamodule.val_size and self.checkpoint_callback:
+            self.callbacks.append(_checkpoint("best", monitor="val/acc", mode="max"))
+        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
+        if self.fast_dev_run or not self.run_log.rows:
+            return
+        seconds = self.run_log.seconds
+        if datamodule.val_size:
+            super().test(model, datamodule=datamodule, verbose=False)  # the one look at the test set
+        self.run_log.finish(self, model, seconds)
+
+    def find_learning_rates(
+        self, model: ImageClassifier, datamodule: CIFAR10DataModule, lr_find: LRRangeTest = LRRangeTest()
+    ) -> LRRangeResult:
+        """Run the LR range test alone and show the learning rates it suggests.
+
+        Args:
+            model: The classifier to probe; it is left as it was.
+            datamodule: Its data.
+            lr_find: How the test runs.
+        """
+        self._make_log_folder()
+        datamodule.setup("fit")
+        self.print(self._opening(model, datamodule))
+        result = self._find_bounds(model, datamodule, lr_find)
+        self.print(f"to train with them: --model.lr_max {result.lr_max:.3g} --model.lr_min {result.lr_min:.3g}")
+        return result
+
+    def _find_bounds(self, model: ImageClassifier, datamodule: CIFAR10DataModule, test: LRRangeTest) -> LRRangeResult:
+        if self.world_size > 1:
+            raise UserError(
+                "the LR range test runs on one device: find the bounds with `lr-find --trainer.devices 1`, then pass "
+                "--model.lr_max and --model.lr_min"
+            )
+        self.print(f"LR range test: {test.steps} steps, LR {test.min:g} to {test.max:g}")
+        result = run_lr_range_test(
+            model, datamodule, test, accelerator=self.strategy.root_device.type, precision=str(self.precision)
+        )
+        found = ", ".join(f"{name} {lr:.2e}" for name, lr in result.candidates.items())
+        self.print(f"LRMAX {result.lr_max:.2e} ({test.choose}), LRMIN {result.lr_min:.2e}; candidates: {found}")
+        if self.log_dir:
+            result.save(Path(self.log_dir))
+            self.print(f"plot: {Path(self.log_dir) / 'lr_find.png'}")
+        if isinstance(self.logger, TensorBoardLogger):
+            self.logger.experiment.add_figure("LR range test", result.figure())
+            self.logger.experiment.flush()
+        return result
+
+    @staticmethod
+    def _set_bounds(model: ImageClassifier, found: LRRangeResult) -> None:
+        """Take what was found for the bounds that were not given."""
+        lr_max = model.hparams.lr_max or found.lr_max
+        lr_min = model.hparams.lr_min or min(found.lr_min, lr_max / 10)
+        if lr_max < lr_min:
+            raise UserError(
+                f"--model.lr_min {lr_min:g} is above the LRMAX {lr_max:g} that the LR range test found; "
+                "give --model.lr_max too"
+            )
+        model.set_lr_bounds(lr_max, lr_min)
+
+    def _go_on_in(self, folder: Path) -> None:
+        """Log into the folder of the run that is resumed, if it is one."""
+        if isinstance(self.logger, TensorBoardLogger) and folder.parent.parent.name == runs.LOGS:
+            self.run_name = folder.parent.name
+            self.logger = self._tensorboard(folder.parents[2], folder.name)
+
+    def _make_log_folder(self) -> None:
+        if not self.log_dir or self.fast_dev_run:
+            return
+        try:
+            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to --trainer.default_root_dir {self.default_root_dir} ({error})") from error
+
+    def _opening(self, model: ImageClassifier, datamodule: CIFAR10DataModule) -> str:
+        train, test = datamodule.train_images, datamodule.test_images
+        device = device_name(self.strategy.root_device)
+        parameters = sum(p.numel() for p in model.net.parameters())
+        held_out = f", {datamodule.val_size:,} validation" if datamodule.val_size else ""
+        return "\n".join(
+            [
+                f"network: {type(model.net).__name__}, {parameters:,} parameters",
+                f"data: {datamodule.source}, {len(train):,} training{held_out} and {len(test):,} test images, "
+                f"{len(train.classes)} classes",
+                f"training images: {datamodule.engine(augment=True)}",
+                f"test images: {datamodule.engine(augment=False)}",
+                f"device: {device}; precision {self.precision} ({self._precision_reason})",
+            ]
+        )
+
+    # ------------------------------------------------------------------------------------------------------- evaluation
+
+    def validate(self, model: Any = None, dataloaders: Any = None, ckpt_path: str | None = None, **kwargs: Any) -> Any:
+        """Evaluate a checkpoint on the images that its training held out (on the test images if it held out none).
+
+        Args:
+            ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
+        """
+        self.logger = None
+        figures = super().validate(model, dataloaders, ckpt_path, verbose=False, **kwargs)
+        self._report_evaluation("validate", figures[0], ckpt_path)
+        return figures
+
+    def test(self, model: Any = None, dataloaders: Any = None, ckpt_path: str | None = None, **kwargs: Any) -> Any:
+        """Evaluate a checkpoint on all test images.
+
+        Args:
+            ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
+        """
+        self.logger = None
+        figures = super().test(model, dataloaders, ckpt_path, verbose=False, **kwargs)
+        self._report_evaluation("test", figures[0], ckpt_path)
+        return figures
+
+    def _report_evaluation(self, command: str, figures: dict[str, float], ckpt_path: str | None) -> None:
+        datamodule: Any = self.datamodule
+        loader = self.test_dataloaders if command == "test" else self.val_dataloaders
+        total = len(loader.dataset.data)
+        stage = "val" if "val/acc" in figures else "test"
+        self.print(f"{stage} accuracy {counted(figures[f'{stage}/acc'], total)}, loss {figures[f'{stage}/loss']:.4f}")
+        result = {**figures, f"{stage}/images": total, "source": datamodule.source, "checkpoint": ckpt_path}
+        self._write_beside(ckpt_path, f"{command}.json", result)
+
+    def predict(  # type: ignore[override]
+        self,
+        model: ImageClassifier,
+        datamodule: Any = None,
+        images: list[str] | None = None,
+        top_k: int = 3,
+        ckpt_path: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Name the class of image files.
+
+        Args:
+            model: The classifier.
+            images: Image files, or directories of them.
+            top_k: How many classes to show for each image.
+            ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
+        """
+        if not images:
+            raise UserError("predict needs --images: image files, or directories of them")
+        if top_k < 1:
+            raise UserError(f"--top_k must be at least 1; received {top_k}")
+        if ckpt_path is None and model.preprocessing is None:
+            raise UserError("predict needs --ckpt_path: last, a checkpoint or a run's folder")
+        prep = model.preprocessing or runs.preprocessing_of(runs.read_checkpoint(Path(ckpt_path or "")))
+        squares, paths, sizes = read_pictures([Path(i) for i in images], prep.image_size)
+        inputs = AlbumentationsEngine(NO_AUGMENTATION, prep.mean, prep.std, prep.image_size)(squares, seed=0)
+        self.logger = None
+        loader: Any = DataLoader(inputs, batch_size=256)  # type: ignore[arg-type]
+        batches = super().predict(model, dataloaders=loader, ckpt_path=ckpt_path)
+        rows = []
+        probabilities = [row for batch in batches or [] for row in batch]  # type: ignore[union-attr]
+        for path, (width, height), row in zip(paths, sizes, probabilities, strict=True):
+            top = row.topk(min(top_k, len(prep.classes)))  # type: ignore[union-attr]
+            best = [
+                {"class": prep.classes[i], "probability": p}
+                for p, i in zip(top.values.tolist(), top.indices, strict=True)
+            ]
+            resized = (width, height) != (prep.image_size, prep.image_size)
+            rows.append({"image": str(path), "width": width, "height": height, "resized": resized, "top": best})
+        self.print(_prediction_table(rows, prep.image_size))
+        self._write_beside(ckpt_path, "predictions.json", rows)
+        return rows
+
+    def _write_beside(self, ckpt_path: str | None, name: str, content: Any) -> None:
+        """Write a result into the folder of the checkpoint's run."""
+        if ckpt_path is None or not self.is_global_zero:
+            return
+        path = runs.run_folder(Path(ckpt_path)) / name
+        try:
+            write_atomically(path, json.dumps(content, indent=1))
+            self.print(f"written: {path}")
+        except OSError as error:
+            self.print(f"warning: could not write {path} ({error})")
+
+
+def _checkpoint(name: str, **kwargs: Any) -> ModelCheckpoint:
+    """One file that each save replaces; Lightning writes it atomically."""
+    return ModelCheckpoint(filename=name, save_on_train_epoch_end=True, enable_version_counter=False, **kwargs)
+
+
+def _prediction_table(rows: list[dict[str, Any]], size: int) -> str:
+    width = max(len(row["image"]) for row in rows)
+    lines = []
+    for row in rows:
+        top = "  ".join(f"{t['class']} {t['probability']:.1%}" for t in row["top"])
+        note = f"  (from {row['width']}x{row['height']}, resized and centre-cropped to {size}x{size})"
+        lines.append(f"{row['image']:<{width}}  {top}{note if row['resized'] else ''}")
+    return "\n".join(lines)
+
+
+setattr(Trainer, "lr-find", Trainer.find_learning_rates)  # LightningCLI looks a subcommand's method up by its name
