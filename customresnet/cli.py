@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -13,10 +14,11 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import jsonargparse
 import pytorch_lightning as pl
+import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from customresnet.data import sources
-from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.training import runs
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.trainer import Trainer
@@ -55,7 +57,21 @@ class Parser(LightningArgumentParser):
     """A parser whose errors are exceptions, so that every mistake is shown alike."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(message) from ex
+        raise UserError(in_one_line(message)) from ex
+
+
+def in_one_line(message: str) -> str:
+    """What jsonargparse says of a value in many lines: the flag, what it takes, and what it received."""
+    key = re.search(r'Parser key "([^"]+)"', message)
+    received = re.search(r"(?:Given value|Got value): (.*)", message)
+    if not (key and received):
+        return " ".join(message.split())
+    subtypes = re.search(r"Subtypes: \[(.*)\]", message)
+    taken = subtypes[1] if subtypes else ", ".join(re.findall(r"Expected an? (.+?)(?:\. Got.*)?$", message, re.M))
+    taken = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", taken).replace("NoneType", "null")
+    taken = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"one of \1", taken)
+    problem = re.search(r"Problem with given class_path .*:\s+(.*)", message)
+    return f"--{key[1]} takes {taken}; received {received[1]}" + (f" ({problem[1]})" if problem else "")
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -66,6 +82,7 @@ class SaveRunConfig(SaveConfigCallback):
             return
         for name in ("lr_max", "lr_min"):
             self.config.model[name] = pl_module.hparams[name]
+        self.config.ckpt_path = None  # the file describes the run, not how it was gone on with
         super().setup(trainer, pl_module, stage)
 
 
@@ -88,43 +105,83 @@ class CLI(LightningCLI):
         parser.add_argument("-c", "--config", action=PresetOrFile, help="A preset's name, or a YAML file.")
         return parser
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; a run that is resumed brings its own config.yaml, and only flags given by hand go before it."""
+        super().parse_arguments(parser, args)
+        config = self._command_config()
+        if not config.get("ckpt_path"):
+            return
+        command = self.config.subcommand
+        root = Path(config.trainer.default_root_dir or ".")
+        path = runs.find_checkpoint(config.ckpt_path, root, config.trainer.run_name, unfinished=command == "fit")
+        saved = runs.run_folder(path) / "config.yaml"
+        if command == "fit" and saved.is_file():
+            words = without_configs(sys.argv[1:] if args is None else args)
+            super().parse_arguments(parser, [words[0], "--config", str(saved), *words[1:]])
+        elif saved.is_file():
+            self._take_data_options(yaml.safe_load(saved.read_text()))
+        self._command_config().ckpt_path = str(path)
+
+    def _command_config(self) -> Any:
+        return self.config[self.config.subcommand]
+
+    def _take_data_options(self, saved: dict[str, Any]) -> None:
+        """Evaluate on the data of the run, where the command line does not name another."""
+        config, defaults = self._command_config(), self._subcommand_parsers[self.config.subcommand].get_defaults()
+        names = ("root", "val_size", "seed") if config.data.source is None else ("val_size", "seed")
+        for name in names:
+            if config.data[name] == defaults.data[name]:
+                config.data[name] = saved["data"][name]
+        if config.seed_everything == defaults.seed_everything:
+            config.seed_everything = saved["seed_everything"]
+
     def _parse_ckpt_path(self) -> None:
         """Take from the checkpoint what was not given by hand, and refuse what contradicts it."""
-        command = self.config.get("subcommand")
-        config = self.config[command]
+        command, config = self.config.subcommand, self._command_config()
         if command in ("validate", "test", "predict") and not config.ckpt_path:
             raise UserError(f"{command} needs --ckpt_path: last, a checkpoint or a run's folder")
         if not config.get("ckpt_path"):
             return
-        root = Path(config.trainer.default_root_dir or ".")
-        path = runs.find_checkpoint(config.ckpt_path, root, config.trainer.run_name, unfinished=command == "fit")
+        path = Path(config.ckpt_path)
         checkpoint = runs.read_checkpoint(path)
-        config.ckpt_path = str(path)
         defaults = self._subcommand_parsers[command].get_defaults()
         for name, value in checkpoint["hyper_parameters"].items():
             if name in config.model and name not in ("compile", "num_classes"):
-                given = config.model[name]
-                if given not in (defaults.model[name], value) and list_or(given) != list_or(value):
-                    raise UserError(f"--model.{name} {given} contradicts {path}, which was trained with {value}")
+                given = as_list(config.model[name])
+                if given not in (as_list(defaults.model[name]), as_list(value)):
+                    raise UserError(f"--model.{name} {given} contradicts {path}, trained with {as_list(value)}")
                 config.model[name] = value
-        prep = runs.preprocessing_of(checkpoint)
+        preprocessing = Preprocessing.of_checkpoint(checkpoint)
         for name in ("mean", "std", "image_size"):
-            value, given = getattr(prep, name), config.data[name]
-            if given is not None and list_or(given) != list_or(value):
-                raise UserError(f"--data.{name} {list_or(given)} contradicts {path}, trained with {list_or(value)}")
+            value, given = getattr(preprocessing, name), config.data[name]
+            if given is not None and as_list(given) != as_list(value):
+                raise UserError(f"--data.{name} {as_list(given)} contradicts {path}, trained with {as_list(value)}")
             config.data[name] = value
-        config.data.source = config.data.source or prep.source
-        config.model.num_classes = len(prep.classes)
+        config.data.source = config.data.source or preprocessing.source
+        config.model.num_classes = len(preprocessing.classes)
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand]
+        config = self._command_config()
         if not config.get("ckpt_path"):
             config.model.num_classes = sources.count_classes(config.data.source or "cifar10", config.data.root)
 
 
-def list_or(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """Tuples as lists, so that a checkpoint's and the command line's compare."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def without_configs(words: list[str]) -> list[str]:
+    """A command line without its ``--config`` options."""
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in ("-c", "--config"):
+            skip = True
+        elif not word.startswith("--config="):
+            kept.append(word)
+    return kept
 
 
 def main(args: list[str] | None = None) -> None:

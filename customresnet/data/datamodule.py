@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -38,6 +38,13 @@ class Preprocessing:
     std: Channels
     image_size: int
     source: str
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: dict[str, Any]) -> "Preprocessing":
+        """What a checkpoint was trained with."""
+        saved = checkpoint["preprocessing"]
+        lists = {name: tuple(saved[name]) for name in ("classes", "mean", "std")}
+        return cls(**lists, image_size=saved["image_size"], source=saved["source"])
 
 
 @dataclass(frozen=True)

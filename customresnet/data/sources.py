@@ -159,7 +159,7 @@ def _load_folder(root: Path | None, split: Split, image_size: int | None) -> Lab
                     f"{root}/{name} is {image.width}x{image.height} pixels, not {size}x{size}; "
                     f"to resize all images pass --data.image_size {size} (or another size)"
                 )
-            images[index] = fit_to_square(image, size)
+            images[index] = np.asarray(fit_to_square(image, size))
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             done = pool.map(fill, range(len(files)))

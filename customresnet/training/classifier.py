@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from customresnet.data.datamodule import Batch, Preprocessing, fold
+from customresnet.data.datamodule import Batch, CIFAR10DataModule, Preprocessing, fold
 from customresnet.errors import UserError
 from customresnet.models import NETWORKS
 from customresnet.training.one_cycle import Anneal, OneCycle
@@ -59,6 +59,7 @@ class ImageClassifier(pl.LightningModule):
         if compile:
             self.net.compile(dynamic=False)
         self.preprocessing: Preprocessing | None = None
+        self._scheduled_steps: int | None = None
         self.metrics = nn.ModuleDict(
             {
                 stage: nn.ModuleDict({"loss": MeanMetric(), "acc": MulticlassAccuracy(num_classes, average="micro")})
@@ -67,23 +68,22 @@ class ImageClassifier(pl.LightningModule):
         )
 
     def _check_options(self) -> None:
-        h = self.hparams
-        if h.width < 1:
-            raise UserError(f"--model.width must be at least 1; received {h.width}")
-        if not 0 <= h.dropout < 1:
-            raise UserError(f"--model.dropout must be from 0 to below 1; received {h.dropout}")
+        h: Any = self.hparams
+        if h["width"] < 1:
+            raise UserError(f"--model.width must be at least 1; received {h['width']}")
+        if not 0 <= h["dropout"] < 1:
+            raise UserError(f"--model.dropout must be from 0 to below 1; received {h['dropout']}")
         for name in ("lr_max", "lr_min", "peak_epoch"):
             value = h[name]
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UserError(f"--model.{name} must be positive; received {value}")
-        if h.lr_max is not None and h.lr_min is not None and h.lr_max < h.lr_min:
-            raise UserError(f"--model.lr_max {h.lr_max:g} is below --model.lr_min {h.lr_min:g}")
-        if h.momentum is not None and not 0 <= h.momentum[0] <= h.momentum[1] < 1:
-            raise UserError(
-                f"--model.momentum is two numbers, lowest then highest, from 0 to below 1; received {list(h.momentum)}"
-            )
-        if h.weight_decay < 0:
-            raise UserError(f"--model.weight_decay must be 0 or more; received {h.weight_decay}")
+        if h["lr_max"] is not None and h["lr_min"] is not None and h["lr_max"] < h["lr_min"]:
+            raise UserError(f"--model.lr_max {h['lr_max']:g} is below --model.lr_min {h['lr_min']:g}")
+        momentum = h["momentum"]
+        if momentum is not None and not 0 <= momentum[0] <= momentum[1] < 1:
+            raise UserError(f"--model.momentum is lowest and highest, from 0 to below 1; received {list(momentum)}")
+        if h["weight_decay"] < 0:
+            raise UserError(f"--model.weight_decay must be 0 or more; received {h['weight_decay']}")
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, 3, H, W)``, normalised, to logits ``(N, num_classes)``."""
@@ -95,7 +95,7 @@ class ImageClassifier(pl.LightningModule):
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
-        metrics = self.metrics[stage + "_"]
+        metrics: Any = self.metrics[stage + "_"]
         metrics["loss"].update(loss.detach(), weight=len(labels))
         metrics["acc"].update(logits.detach(), labels)
         self.log_dict(
@@ -122,51 +122,95 @@ class ImageClassifier(pl.LightningModule):
 
     @property
     def _holds_out(self) -> bool:
-        return getattr(self.trainer.datamodule, "val_size", 0) > 0
+        return self._data is not None and self._data.val_size > 0
 
     def on_train_epoch_start(self) -> None:
         # So dropout too is a function of (seed, epoch), and a resumed run draws what the whole one drew.
-        seed = getattr(self.trainer.datamodule, "seed", 0)
+        seed = self._data.seed if self._data else 0
         torch.manual_seed(fold(seed, self.current_epoch, self.global_rank))
 
     # ------------------------------------------------------------------------------------------------- optimisation
 
     def configure_optimizers(self) -> Any:
         """Adam, stepped along the One Cycle curve; a constant LR while the bounds are still unknown."""
-        h = self.hparams
+        h: Any = self.hparams
         # Lightning cannot clip the gradients of a fused optimizer under mixed precision.
         fused = self.trainer.gradient_clip_val is None and self.device.type in ("cpu", "cuda")
-        known = h.lr_max is not None and h.lr_min is not None
-        rate = h.lr_max if known else FAST_DEV_RUN_LR
-        optimizer: Optimizer = torch.optim.Adam(self.parameters(), lr=rate, weight_decay=h.weight_decay, fused=fused)
+        known = h["lr_max"] is not None and h["lr_min"] is not None
+        rate = h["lr_max"] if known else FAST_DEV_RUN_LR
+        optimizer: Optimizer = torch.optim.Adam(self.parameters(), lr=rate, weight_decay=h["weight_decay"], fused=fused)
         if not known:
             return optimizer
-        total = int(self.trainer.estimated_stepping_batches)
-        per_epoch = total / self.trainer.max_epochs if self.trainer.max_epochs else total
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise UserError("One Cycle needs an end: pass --trainer.max_epochs or --trainer.max_steps")
+        total = int(steps)
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        if h["peak_epoch"] is not None and h["peak_epoch"] * per_epoch > total:
+            raise UserError(
+                f"--model.peak_epoch {h['peak_epoch']:g} is beyond the run of {total / per_epoch:g} epochs "
+                "(--trainer.max_epochs)"
+            )
+        if self._scheduled_steps not in (None, total):
+            raise UserError(
+                f"the checkpoint's schedule is {self._scheduled_steps} steps long, this run's {total}: go on with the "
+                "same --trainer.max_epochs and --data.batch_size, on the same images"
+            )
+        self._scheduled_steps = total
         scheduler = self.one_cycle.scheduler(optimizer, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
     @property
     def one_cycle(self) -> OneCycle:
         """The policy; only once both bounds are known."""
-        h = self.hparams
-        return OneCycle(h.lr_max, h.lr_min, h.peak_epoch, h.anneal, tuple(h.momentum) if h.momentum else None)
+        h: Any = self.hparams
+        return OneCycle(
+            h["lr_max"], h["lr_min"], h["peak_epoch"], h["anneal"], tuple(h["momentum"]) if h["momentum"] else None
+        )
 
     def set_lr_bounds(self, lr_max: float, lr_min: float) -> None:
         """Take the bounds that the LR range test found."""
-        self.hparams.lr_max, self.hparams.lr_min = lr_max, lr_min
+        self.hparams.update(lr_max=lr_max, lr_min=lr_min)
 
     # -------------------------------------------------------------------------------------------------- checkpoints
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self.trainer.datamodule is not None:
-            self.preprocessing = self.trainer.datamodule.preprocessing
+        if self._data is None:
+            return
+        classes = len(self._data.preprocessing.classes)
+        if classes != self.hparams["num_classes"]:
+            raise UserError(f"the data has {classes} classes, but --model.num_classes is {self.hparams['num_classes']}")
+        if stage == "fit":
+            self.preprocessing = self._data.preprocessing
+
+    @property
+    def _data(self) -> CIFAR10DataModule | None:
+        return getattr(self.trainer, "datamodule", None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.preprocessing:
             checkpoint["preprocessing"] = asdict(self.preprocessing)
+        checkpoint["scheduled_steps"] = self._scheduled_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        saved = checkpoint.get("preprocessing")
-        if saved is not None:
-            self.preprocessing = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+        """Take the checkpoint's classes and constants; data prepared otherwise, or another network, is refused."""
+        if "preprocessing" not in checkpoint:
+            return
+        for name in ("network", "width", "num_classes"):
+            saved, own = checkpoint["hyper_parameters"].get(name), self.hparams[name]
+            if saved != own:
+                raise UserError(f"the checkpoint's network has --model.{name} {saved}, this one {own}")
+        self.preprocessing = Preprocessing.of_checkpoint(checkpoint)
+        self._scheduled_steps = checkpoint.get("scheduled_steps")
+        if self._trainer is None or self._data is None:
+            return
+        data = self._data.preprocessing
+        for name in ("classes", "mean", "std", "image_size"):
+            saved, own = getattr(self.preprocessing, name), getattr(data, name)
+            if saved != own:
+                flag = "the classes of --data.root" if name == "classes" else f"--data.{name}"
+                raise UserError(f"the checkpoint was trained with {name} {_plain(saved)}; {flag}: {_plain(own)}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -4,10 +4,13 @@ Source: Smith, "Cyclical learning rates for training neural networks", 2017, htt
 """
 
 import copy
+import io
 import json
 import math
+import sys
 import tempfile
 import warnings
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -115,7 +118,7 @@ def run_lr_range_test(
     """
     test.check()
     probe = copy.deepcopy(model)
-    probe.hparams.lr_max = probe.hparams.lr_min = None  # a plain optimizer: the Tuner brings the schedule
+    probe.hparams.update(lr_max=None, lr_min=None)  # a plain optimizer: the Tuner brings the schedule
     datamodule.setup("fit")
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
@@ -133,9 +136,16 @@ def run_lr_range_test(
             enable_model_summary=False,
             default_root_dir=scratch,
         )
-        finder = Tuner(trainer).lr_find(
-            probe, datamodule=datamodule, min_lr=test.min, max_lr=test.max, num_training=test.steps, update_attr=False
-        )
+        # the Tuner's bar is for a terminal: in a log file it would leave a line for every step
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+            finder = Tuner(trainer).lr_find(
+                probe,
+                datamodule=datamodule,
+                min_lr=test.min,
+                max_lr=test.max,
+                num_training=test.steps,
+                update_attr=False,  # the choice is ours
+            )
     assert finder is not None
     lrs, losses = np.array(finder.results["lr"]), _unsmooth(finder.results["loss"])
     lrs = lrs[: len(losses)]
@@ -166,7 +176,9 @@ def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRR
             f"the LR range test diverged after {len(lrs)} of {test.steps} steps; "
             f"start lower (--lr_find.min {test.min / 100:g}) or {BY_HAND}"
         )
-    smoothed = gaussian_filter1d(losses, sigma=max(1.0, 0.05 * test.steps), mode="nearest")
+    # capped where it began: a loss that blows up would otherwise smear over its neighbours' minimum
+    capped = np.minimum(losses, losses[0])
+    smoothed = gaussian_filter1d(capped, sigma=max(1.0, 0.05 * test.steps), mode="nearest")
     log_lrs = np.log(lrs)
     bottom = int(np.argmin(smoothed))
     start = float(smoothed[0])

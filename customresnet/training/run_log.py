@@ -50,7 +50,7 @@ class RunLog(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         self.lr = trainer.optimizers[0].param_groups[0]["lr"]
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         if trainer.fast_dev_run:
             return
         metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if "/" in k}
@@ -60,6 +60,12 @@ class RunLog(pl.Callback):
         if trainer.log_dir and trainer.is_global_zero:
             write_atomically(Path(trainer.log_dir) / "metrics.csv", as_csv(self.rows))
 
+    def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.training:
+            kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
+            go_on = "; go on with: fit --ckpt_path " + str(trainer.log_dir) if self.rows and trainer.log_dir else ""
+            trainer.print(f"interrupted: {kept}{go_on}")
+
     # ---------------------------------------------------------------------------------------------------------- results
 
     @property
@@ -68,10 +74,10 @@ class RunLog(pl.Callback):
         return self.seconds_before + (time.monotonic() - self.started if self.started else 0.0)
 
     @rank_zero_only
-    def finish(self, trainer: pl.Trainer, model: Any, seconds: float) -> None:
+    def finish(self, trainer: Any, model: Any, seconds: float) -> None:
         """Write result.json, fill TensorBoard's hparams tab and say how the run ended."""
         folder = Path(trainer.log_dir or ".")
-        datamodule: Any = trainer.datamodule
+        datamodule: CIFAR10DataModule = trainer.datamodule
         metrics = {**self.rows[-1], **{k: float(v) for k, v in trainer.callback_metrics.items()}}
         total = len(datamodule.test_images)
         result = {
@@ -82,8 +88,8 @@ class RunLog(pl.Callback):
             "steps": trainer.global_step,
             "seconds": round(seconds, 1),
             "images_per_second": round(len(datamodule.train_images) * trainer.current_epoch / seconds, 1),
-            "lr_max": model.hparams.lr_max,
-            "lr_min": model.hparams.lr_min,
+            "lr_max": model.hparams["lr_max"],
+            "lr_min": model.hparams["lr_min"],
             "parameters": sum(p.numel() for p in model.net.parameters()),
             "seed": datamodule.seed,
             "precision": trainer.precision,
@@ -103,7 +109,7 @@ class RunLog(pl.Callback):
     # --------------------------------------------------------------------------------------------------------- pictures
 
     @staticmethod
-    def _draw(writer: Any, trainer: pl.Trainer, model: Any) -> None:
+    def _draw(writer: Any, trainer: Any, model: Any) -> None:
         stage = "val" if trainer.datamodule.val_size else "test"
         writer.add_custom_scalars(
             {"curves": {name: ["Multiline", [f"train/{name}", f"{stage}/{name}"]] for name in ("loss", "acc")}}
@@ -131,7 +137,7 @@ def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":
     return figure
 
 
-def epoch_line(row: dict[str, float], trainer: pl.Trainer) -> str:
+def epoch_line(row: dict[str, float], trainer: Any) -> str:
     """One epoch in words: LR of its last step, loss and accuracy in training and evaluation."""
     width = len(str(trainer.max_epochs))
     line = f"epoch {row['epoch']:>{width}}/{trainer.max_epochs}  lr {row['lr']:.2e}"

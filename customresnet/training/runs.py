@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from customresnet.data.datamodule import Preprocessing
 from customresnet.errors import UserError
 
 LOGS = "lightning_logs"
@@ -75,8 +74,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "preprocessing", "state_dict"} <= checkpoint.keys():
         raise UserError(f"--ckpt_path {path} is not a checkpoint of this project's `fit`")
     return checkpoint
-
-
-def preprocessing_of(checkpoint: dict[str, Any]) -> Preprocessing:
-    """The classes and constants a checkpoint was trained with."""
-    return Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in checkpoint["preprocessing"].items()})

@@ -1,25 +1,26 @@
 """Lightning's Trainer with this project's defaults: LR range test before fit, one folder a run, plain results."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from customresnet.data.augment import NO_AUGMENTATION, AlbumentationsEngine
-from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.data.sources import read_pictures
 from customresnet.errors import UserError
 from customresnet.training import runs
 from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
+from customresnet.training.evaluation import evaluation_result, prediction_table, predictions, write_beside
 from customresnet.training.lr_range import LRRangeResult, LRRangeTest, run_lr_range_test
 from customresnet.training.precision import resolve_precision
 from customresnet.training.progress import RunProgress
-from customresnet.training.run_log import RunLog, counted, device_name, write_atomically
+from customresnet.training.run_log import RunLog, counted, device_name
 
 
 class Trainer(pl.Trainer):
@@ -39,6 +40,10 @@ class Trainer(pl.Trainer):
         enable_model_summary: Print Lightning's table of the model's parts.
         default_root_dir: Folder that holds lightning_logs. Default: the current one.
     """
+
+    datamodule: CIFAR10DataModule  # set by Lightning
+    callbacks: list[pl.Callback]
+    fast_dev_run: int
 
     def __init__(
         self,
@@ -121,7 +126,7 @@ class Trainer(pl.Trainer):
         self.print(self._opening(model, datamodule))
         if self.fast_dev_run:
             self.print(f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
-        elif ckpt_path is None and None in (model.hparams.lr_max, model.hparams.lr_min):
+        elif not ckpt_path and None in (model.hparams["lr_max"], model.hparams["lr_min"]):
             self._set_bounds(model, self._find_bounds(model, datamodule, lr_find))
         if datamodule.val_size and self.checkpoint_callback:
             self.callbacks.append(_checkpoint("best", monitor="val/acc", mode="max"))
@@ -173,8 +178,8 @@ class Trainer(pl.Trainer):
     @staticmethod
     def _set_bounds(model: ImageClassifier, found: LRRangeResult) -> None:
         """Take what was found for the bounds that were not given."""
-        lr_max = model.hparams.lr_max or found.lr_max
-        lr_min = model.hparams.lr_min or min(found.lr_min, lr_max / 10)
+        lr_max = model.hparams["lr_max"] or found.lr_max
+        lr_min = model.hparams["lr_min"] or min(found.lr_min, lr_max / 10)
         if lr_max < lr_min:
             raise UserError(
                 f"--model.lr_min {lr_min:g} is above the LRMAX {lr_max:g} that the LR range test found; "
@@ -214,41 +219,49 @@ class Trainer(pl.Trainer):
 
     # ------------------------------------------------------------------------------------------------------- evaluation
 
-    def validate(self, model: Any = None, dataloaders: Any = None, ckpt_path: str | None = None, **kwargs: Any) -> Any:
+    def validate(  # type: ignore[override]
+        self, model: ImageClassifier, datamodule: CIFAR10DataModule, ckpt_path: str | None = None
+    ) -> dict[str, Any]:
         """Evaluate a checkpoint on the images that its training held out (on the test images if it held out none).
 
         Args:
+            model: The classifier.
+            datamodule: Its data.
             ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
         """
         self.logger = None
-        figures = super().validate(model, dataloaders, ckpt_path, verbose=False, **kwargs)
-        self._report_evaluation("validate", figures[0], ckpt_path)
-        return figures
+        figures = super().validate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)[0]
+        return self._show_evaluation("validate", figures, self.val_dataloaders, ckpt_path)
 
-    def test(self, model: Any = None, dataloaders: Any = None, ckpt_path: str | None = None, **kwargs: Any) -> Any:
+    def test(  # type: ignore[override]
+        self, model: ImageClassifier, datamodule: CIFAR10DataModule, ckpt_path: str | None = None
+    ) -> dict[str, Any]:
         """Evaluate a checkpoint on all test images.
 
         Args:
+            model: The classifier.
+            datamodule: Its data.
             ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
         """
         self.logger = None
-        figures = super().test(model, dataloaders, ckpt_path, verbose=False, **kwargs)
-        self._report_evaluation("test", figures[0], ckpt_path)
-        return figures
+        figures = super().test(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)[0]
+        return self._show_evaluation("test", figures, self.test_dataloaders, ckpt_path)
 
-    def _report_evaluation(self, command: str, figures: dict[str, float], ckpt_path: str | None) -> None:
-        datamodule: Any = self.datamodule
-        loader = self.test_dataloaders if command == "test" else self.val_dataloaders
+    def _show_evaluation(
+        self, command: str, figures: Mapping[str, float], loader: Any, ckpt_path: str | None
+    ) -> dict[str, Any]:
         total = len(loader.dataset.data)
+        result = evaluation_result(figures, total, self.datamodule.source, ckpt_path or "")
         stage = "val" if "val/acc" in figures else "test"
         self.print(f"{stage} accuracy {counted(figures[f'{stage}/acc'], total)}, loss {figures[f'{stage}/loss']:.4f}")
-        result = {**figures, f"{stage}/images": total, "source": datamodule.source, "checkpoint": ckpt_path}
-        self._write_beside(ckpt_path, f"{command}.json", result)
+        if ckpt_path and self.is_global_zero:
+            self.print(write_beside(ckpt_path, f"{command}.json", result))
+        return result
 
     def predict(  # type: ignore[override]
         self,
         model: ImageClassifier,
-        datamodule: Any = None,
+        datamodule: CIFAR10DataModule | None = None,
         images: list[str] | None = None,
         top_k: int = 3,
         ckpt_path: str | None = None,
@@ -257,6 +270,7 @@ class Trainer(pl.Trainer):
 
         Args:
             model: The classifier.
+            datamodule: Not used: the images are files, and the checkpoint knows how to prepare them.
             images: Image files, or directories of them.
             top_k: How many classes to show for each image.
             ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
@@ -265,53 +279,26 @@ class Trainer(pl.Trainer):
             raise UserError("predict needs --images: image files, or directories of them")
         if top_k < 1:
             raise UserError(f"--top_k must be at least 1; received {top_k}")
-        if ckpt_path is None and model.preprocessing is None:
+        if ckpt_path:
+            prep = Preprocessing.of_checkpoint(runs.read_checkpoint(Path(ckpt_path)))
+        elif model.preprocessing:
+            prep = model.preprocessing
+        else:
             raise UserError("predict needs --ckpt_path: last, a checkpoint or a run's folder")
-        prep = model.preprocessing or runs.preprocessing_of(runs.read_checkpoint(Path(ckpt_path or "")))
         squares, paths, sizes = read_pictures([Path(i) for i in images], prep.image_size)
-        inputs = AlbumentationsEngine(NO_AUGMENTATION, prep.mean, prep.std, prep.image_size)(squares, seed=0)
+        inputs: Any = AlbumentationsEngine(NO_AUGMENTATION, prep.mean, prep.std, prep.image_size)(squares, seed=0)
         self.logger = None
-        loader: Any = DataLoader(inputs, batch_size=256)  # type: ignore[arg-type]
-        batches = super().predict(model, dataloaders=loader, ckpt_path=ckpt_path)
-        rows = []
-        probabilities = [row for batch in batches or [] for row in batch]  # type: ignore[union-attr]
-        for path, (width, height), row in zip(paths, sizes, probabilities, strict=True):
-            top = row.topk(min(top_k, len(prep.classes)))  # type: ignore[union-attr]
-            best = [
-                {"class": prep.classes[i], "probability": p}
-                for p, i in zip(top.values.tolist(), top.indices, strict=True)
-            ]
-            resized = (width, height) != (prep.image_size, prep.image_size)
-            rows.append({"image": str(path), "width": width, "height": height, "resized": resized, "top": best})
-        self.print(_prediction_table(rows, prep.image_size))
-        self._write_beside(ckpt_path, "predictions.json", rows)
+        batches: Any = super().predict(model, dataloaders=DataLoader(inputs, batch_size=256), ckpt_path=ckpt_path)
+        rows = predictions(paths, sizes, torch.cat(batches), prep, top_k)
+        self.print(prediction_table(rows, prep.image_size))
+        if ckpt_path and self.is_global_zero:
+            self.print(write_beside(ckpt_path, "predictions.json", rows))
         return rows
-
-    def _write_beside(self, ckpt_path: str | None, name: str, content: Any) -> None:
-        """Write a result into the folder of the checkpoint's run."""
-        if ckpt_path is None or not self.is_global_zero:
-            return
-        path = runs.run_folder(Path(ckpt_path)) / name
-        try:
-            write_atomically(path, json.dumps(content, indent=1))
-            self.print(f"written: {path}")
-        except OSError as error:
-            self.print(f"warning: could not write {path} ({error})")
 
 
 def _checkpoint(name: str, **kwargs: Any) -> ModelCheckpoint:
     """One file that each save replaces; Lightning writes it atomically."""
     return ModelCheckpoint(filename=name, save_on_train_epoch_end=True, enable_version_counter=False, **kwargs)
-
-
-def _prediction_table(rows: list[dict[str, Any]], size: int) -> str:
-    width = max(len(row["image"]) for row in rows)
-    lines = []
-    for row in rows:
-        top = "  ".join(f"{t['class']} {t['probability']:.1%}" for t in row["top"])
-        note = f"  (from {row['width']}x{row['height']}, resized and centre-cropped to {size}x{size})"
-        lines.append(f"{row['image']:<{width}}  {top}{note if row['resized'] else ''}")
-    return "\n".join(lines)
 
 
 setattr(Trainer, "lr-find", Trainer.find_learning_rates)  # LightningCLI looks a subcommand's method up by its name

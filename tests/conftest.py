@@ -1,0 +1,68 @@
+"""Shared pieces: commands run in a folder of their own, on small data made here or bundled with scikit-learn."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from customresnet import cli
+
+SMALL = ["--config", "demo", "--model.width", "8", "--data.batch_size", "128", "--trainer.max_epochs", "2"]
+"""A fit on the digits that takes seconds."""
+BOUNDS = ["--model.lr_max", "3e-3", "--model.lr_min", "1e-4"]
+
+
+@dataclass
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run one command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> Outcome:
+        capsys.readouterr()
+        try:
+            cli.main(list(words))
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished run on the digits, learning rates found by itself."""
+    root = tmp_path_factory.mktemp("small_run")
+    cli.main(["fit", *SMALL, "--lr_find.steps", "40", "--trainer.default_root_dir", str(root)])
+    return root / "lightning_logs" / "demo" / "version_0"
+
+
+def make_tree(root: Path, *, classes: tuple[str, ...] = ("cat", "dog", "owl"), each: int = 4, size: int = 32) -> Path:
+    """An image tree {train,test}/<class>/*.png of random pixels."""
+    pixels = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in classes:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(each):
+                image = pixels.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(image).save(folder / f"{number}.png")
+    return root
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())

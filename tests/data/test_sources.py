@@ -1,0 +1,186 @@
+"""Reading images, and every way in which that can fail."""
+
+import os
+import pickle
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from customresnet.data import sources
+from customresnet.errors import UserError
+from tests.conftest import make_tree
+
+
+def zipped(tree: Path, path: Path, inside: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(tree.rglob("*.*")):
+            archive.write(file, f"{inside}{file.relative_to(tree)}")
+    return path
+
+
+def test_a_directory_a_zip_and_a_wrapped_zip_give_the_same_images(tmp_path):
+    tree = make_tree(tmp_path / "tree")
+    roots = [tree, zipped(tree, tmp_path / "a.zip"), zipped(tree, tmp_path / "b.zip", "repository-main/")]
+    read = [sources.load("folder", root, "train") for root in roots]
+    expected = np.stack(
+        [np.asarray(Image.open(tree / f"train/{c}/{n}.png")) for c in ("cat", "dog", "owl") for n in range(4)]
+    )
+    for data in read:
+        assert np.array_equal(data.images.numpy(), expected)
+        assert data.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+        assert data.classes == ("cat", "dog", "owl")
+    assert [sources.count_classes("folder", root) for root in roots] == [3, 3, 3]
+
+
+def test_grey_images_become_rgb_and_jpegs_are_read(tmp_path):
+    tree = make_tree(tmp_path / "tree")
+    Image.new("L", (32, 32), 77).save(tree / "test/cat/0.png")
+    Image.new("RGB", (32, 32), (200, 100, 50)).save(tree / "test/cat/1.jpeg")
+    images = sources.load("folder", tree, "test").images
+    assert images[0].unique().tolist() == [77]
+    assert images[1][0, 0].tolist() == pytest.approx([200, 100, 50], abs=3)
+
+
+def test_other_sizes_are_resized_only_when_asked_for(tmp_path):
+    tree = make_tree(tmp_path / "tree", size=48)
+    with pytest.raises(UserError, match=r"train/cat/0\.png is 48x48 pixels, not 32x32; .* --data.image_size 32"):
+        sources.load("folder", tree, "train")
+    assert sources.load("folder", tree, "train", image_size=40).images.shape == (12, 40, 40, 3)
+    assert sources.load("digits", None, "test", image_size=40).images.shape == (360, 40, 40, 3)
+
+
+def test_an_image_of_another_shape_is_centre_cropped():
+    wide = Image.new("RGB", (128, 64), (255, 0, 0))
+    wide.paste((0, 0, 255), (32, 0, 96, 64))
+    square = np.asarray(sources.fit_to_square(wide, 32))
+    assert square.shape == (32, 32, 3)
+    assert (square[:, 2:-2] == (0, 0, 255)).all()  # the outermost columns blend with what was cut off
+
+
+def test_digits_have_a_fixed_stratified_split():
+    train, test = sources.load("digits", None, "train"), sources.load("digits", None, "test")
+    assert (len(train), len(test)) == (1437, 360)
+    assert train.images.shape[1:] == (32, 32, 3)
+    assert torch.bincount(test.labels).min() >= 34
+    assert (train.images.min(), train.images.max()) == (0, 255)
+    seen = {image.numpy().tobytes() for image in train.images}
+    assert sum(image.numpy().tobytes() in seen for image in test.images) == 0
+
+
+def empty_class(tree: Path) -> None:
+    for file in (tree / "test/dog").iterdir():
+        file.unlink()
+
+
+def broken_image(tree: Path) -> None:
+    (tree / "train/dog/2.png").write_bytes((tree / "train/dog/2.png").read_bytes()[:100])
+
+
+def no_image(tree: Path) -> None:
+    (tree / "train/dog/2.png").write_text("not an image")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (empty_class, "no images in test/dog of --data.root"),
+        (lambda tree: shutil.rmtree(tree / "test/owl"), r"different classes \(only in train: owl\)"),
+        (broken_image, r"cannot read the image .*train/dog/2\.png"),
+        (no_image, r"cannot read the image .*train/dog/2\.png"),
+        (lambda tree: shutil.rmtree(tree / "test"), r"holds no \{train,test\}/<class>/"),
+        (
+            lambda tree: [shutil.rmtree(tree / s / c) for s in ("train", "test") for c in ("dog", "owl")],
+            "only the class cat",
+        ),
+        (shutil.rmtree, r"--data.root .* does not exist"),
+    ],
+)
+def test_a_damaged_tree_is_refused_by_name(tmp_path, damage, message):
+    tree = make_tree(tmp_path / "tree")
+    damage(tree)
+    with pytest.raises(UserError, match=message):
+        sources.load("folder", tree, "train")
+
+
+def test_a_zip_that_is_none(tmp_path):
+    (tmp_path / "x.zip").write_text("not a zip")
+    with pytest.raises(UserError, match=r"x\.zip is neither a directory nor a readable \.zip"):
+        sources.load("folder", tmp_path / "x.zip", "train")
+
+
+def test_a_zip_with_an_empty_class_folder(tmp_path):
+    path = zipped(make_tree(tmp_path / "tree"), tmp_path / "x.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        for split in ("train", "test"):
+            archive.mkdir(f"{split}/yak")
+    with pytest.raises(UserError, match="no images in train/yak, test/yak"):
+        sources.load("folder", path, "train")
+
+
+def test_folder_without_a_root():
+    with pytest.raises(UserError, match=r"--data\.source folder needs --data\.root"):
+        sources.load("folder", None, "train")
+
+
+# CIFAR-10's own archive, in small: torchvision's class reads it, and its checksums are set to this archive's.
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch) -> Path:
+    """A folder with a CIFAR-10 archive of 2 images a file, the only one that torchvision accepts in this test."""
+    cifar, folder = torchvision.datasets.CIFAR10, tmp_path / "made" / torchvision.datasets.CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    names = [name for name, _ in cifar.train_list + cifar.test_list]
+    for number, name in enumerate(names):
+        content = {"data": np.full((2, 3072), number, np.uint8), "labels": [number, 9]}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class{n}" for n in range(10)]}))
+    root = tmp_path / "data"
+    root.mkdir()
+    with tarfile.open(root / cifar.filename, "w:gz") as tar:
+        tar.add(folder, cifar.base_folder)
+    md5 = torchvision.datasets.utils.calculate_md5
+    monkeypatch.setattr(cifar, "tgz_md5", md5(str(root / cifar.filename)))
+    monkeypatch.setattr(cifar, "train_list", [[n, md5(str(folder / n))] for n in names[:-1]])
+    monkeypatch.setattr(cifar, "test_list", [[names[-1], md5(str(folder / names[-1]))]])
+    monkeypatch.setattr(cifar, "meta", {**cifar.meta, "md5": md5(str(folder / "batches.meta"))})
+    monkeypatch.setattr(cifar, "url", "http://127.0.0.1:9/cifar.tar.gz")  # nothing listens there
+    return root
+
+
+def test_cifar10_is_read_from_its_archive(archive):
+    data = sources.load("cifar10", archive, "train")
+    assert data.images.shape == (10, 32, 32, 3)
+    assert data.images.dtype == torch.uint8
+    assert data.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
+    assert data.classes[0] == "class0"
+    assert len(sources.load("cifar10", archive, "test")) == 2
+
+
+def test_no_network_and_no_archive_names_both_ways_out(archive):
+    os.unlink(archive / torchvision.datasets.CIFAR10.filename)
+    with pytest.raises(UserError, match=r"could not be downloaded.*--data\.source folder.*make demo"):
+        sources.load("cifar10", archive, "train")
+
+
+def test_a_truncated_archive_is_named_and_the_next_run_recovers(archive):
+    path = archive / torchvision.datasets.CIFAR10.filename
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"cifar-10-python\.tar\.gz is damaged and could not be replaced"):
+        sources.load("cifar10", archive, "train")
+    path.write_bytes(whole)
+    assert len(sources.load("cifar10", archive, "train")) == 10
+
+
+def test_a_half_extracted_archive_is_extracted_again(archive):
+    sources.load("cifar10", archive, "train")
+    (archive / torchvision.datasets.CIFAR10.base_folder / "data_batch_3").write_bytes(b"half")
+    assert len(sources.load("cifar10", archive, "train")) == 10
