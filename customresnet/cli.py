@@ -30,6 +30,7 @@ NOISE = "does not have many workers|LightningCLI's args parameter|torch.jit.trac
 warnings.filterwarnings("ignore", message=f".*({NOISE}).*")
 
 PRESETS = Path(__file__).parent / "presets"
+FIT_ONLY = {"lr_find", "ckpt_path"}
 DESCRIPTION = "Train, evaluate and use CustomResNet on CIFAR-10. `COMMAND --help` lists a command's flags."
 
 
@@ -47,10 +48,19 @@ def preset_path(value: str) -> str:
 
 
 class PresetOrFile(jsonargparse.ActionConfigFile):
-    """``--config`` that also takes a preset's bare name."""
+    """``--config`` that also takes a preset's bare name, and one recipe for all commands."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        super().__call__(parser, cfg, preset_path(values), option_string)
+        path = preset_path(values)
+        try:
+            recipe = yaml.safe_load(Path(path).read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"--config {values} is not readable YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(recipe, dict):
+            raise UserError(f"--config {values} holds no flags")
+        known = {action.dest.split(".")[0] for action in parser._actions}
+        kept = {key: value for key, value in recipe.items() if key in known or key not in FIT_ONLY}
+        super().__call__(parser, cfg, yaml.safe_dump(kept), option_string)
 
 
 class Parser(LightningArgumentParser):
@@ -94,9 +104,9 @@ class CLI(LightningCLI):
         data = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
         return {
             "fit": data,
-            "validate": data | {"verbose"},
-            "test": data | {"verbose"},
-            "predict": data | {"return_predictions"},
+            "validate": data,
+            "test": data,
+            "predict": data | {"images"},
             "lr-find": data,
         }
 
@@ -105,35 +115,30 @@ class CLI(LightningCLI):
         parser.add_argument("-c", "--config", action=PresetOrFile, help="A preset's name, or a YAML file.")
         return parser
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":  # a signature cannot say that an option takes several words
+            parser.add_argument("--images", nargs="+", help="Image files, or directories of them.")
+            self._subcommand_method_arguments[subcommand].append("images")
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; a run that is resumed brings its own config.yaml, and only flags given by hand go before it."""
+        """Parse; a checkpoint brings its run's config.yaml, and only flags given by hand go before it."""
         super().parse_arguments(parser, args)
         config = self._command_config()
         if not config.get("ckpt_path"):
             return
-        command = self.config.subcommand
+        unfinished = self.config.subcommand == "fit"
         root = Path(config.trainer.default_root_dir or ".")
-        path = runs.find_checkpoint(config.ckpt_path, root, config.trainer.run_name, unfinished=command == "fit")
+        path = runs.find_checkpoint(config.ckpt_path, root, config.trainer.run_name, unfinished=unfinished)
         saved = runs.run_folder(path) / "config.yaml"
-        if command == "fit" and saved.is_file():
-            words = without_configs(sys.argv[1:] if args is None else args)
-            super().parse_arguments(parser, [words[0], "--config", str(saved), *words[1:]])
-        elif saved.is_file():
-            self._take_data_options(yaml.safe_load(saved.read_text()))
+        if saved.is_file():
+            command, *words = without_configs(args)
+            super().parse_arguments(parser, [command, "--config", str(saved), *words])
         self._command_config().ckpt_path = str(path)
 
     def _command_config(self) -> Any:
         return self.config[self.config.subcommand]
-
-    def _take_data_options(self, saved: dict[str, Any]) -> None:
-        """Evaluate on the data of the run, where the command line does not name another."""
-        config, defaults = self._command_config(), self._subcommand_parsers[self.config.subcommand].get_defaults()
-        names = ("root", "val_size", "seed") if config.data.source is None else ("val_size", "seed")
-        for name in names:
-            if config.data[name] == defaults.data[name]:
-                config.data[name] = saved["data"][name]
-        if config.seed_everything == defaults.seed_everything:
-            config.seed_everything = saved["seed_everything"]
 
     def _parse_ckpt_path(self) -> None:
         """Take from the checkpoint what was not given by hand, and refuse what contradicts it."""
@@ -146,7 +151,7 @@ class CLI(LightningCLI):
         checkpoint = runs.read_checkpoint(path)
         defaults = self._subcommand_parsers[command].get_defaults()
         for name, value in checkpoint["hyper_parameters"].items():
-            if name in config.model and name not in ("compile", "num_classes"):
+            if name in config.model and name not in ("compile", "num_classes", "lr_max", "lr_min"):
                 given = as_list(config.model[name])
                 if given not in (as_list(defaults.model[name]), as_list(value)):
                     raise UserError(f"--model.{name} {given} contradicts {path}, trained with {as_list(value)}")
@@ -159,11 +164,22 @@ class CLI(LightningCLI):
             config.data[name] = value
         config.data.source = config.data.source or preprocessing.source
         config.model.num_classes = len(preprocessing.classes)
+        if command == "predict":
+            return
+        classes = sources.class_names(config.data.source, config.data.root)
+        if classes != preprocessing.classes:
+            raise UserError(
+                f"the classes of --data.source {config.data.source} {list(classes)} contradict {path}, "
+                f"trained with {list(preprocessing.classes)}"
+            )
+        if command != "fit":
+            config.model.compile = False  # one pass over the images does not pay for it
 
     def before_instantiate_classes(self) -> None:
         config = self._command_config()
         if not config.get("ckpt_path"):
-            config.model.num_classes = sources.count_classes(config.data.source or "cifar10", config.data.root)
+            classes = sources.class_names(config.data.source or "cifar10", config.data.root)
+            config.model.num_classes = len(classes)
 
 
 def as_list(value: Any) -> Any:
@@ -193,7 +209,6 @@ def main(args: list[str] | None = None) -> None:
     argv = sys.argv[1:] if args is None else args
     debug = "--debug" in argv
     argv = [a for a in argv if a != "--debug"]
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     try:
         CLI(
             ImageClassifier,

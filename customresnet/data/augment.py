@@ -16,14 +16,17 @@ Channels = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image besides normalisation; every part can be switched off with 0."""
+    """What happens to a training image besides normalisation; every part can be switched off with 0.
+
+    Args:
+        pad: Pixels mirrored onto each side before a random crop back to the image's size.
+        flip: Probability of a horizontal flip.
+        cutout: Side in pixels of the square hole cut wholly inside the image and filled with the mean colour.
+    """
 
     pad: int = 4
-    """Pixels mirrored onto each side before a random crop back to the image's size."""
     flip: float = 0.5
-    """Probability of a horizontal flip."""
     cutout: int = 8
-    """Side in pixels of the square hole cut wholly inside the image, filled with the mean colour."""
 
 
 NO_AUGMENTATION = Augmentation(pad=0, flip=0.0, cutout=0)

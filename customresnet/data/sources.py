@@ -23,6 +23,8 @@ Split = Literal["train", "test"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEFAULT_IMAGE_SIZE = 32
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DIGITS_CLASSES = tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _load_cifar10(root: Path, split: Split) -> LabelledImages:
             "With the images at hand, pass --data.source folder --data.root PATH (a directory or .zip of "
             "{train,test}/<class>/*.png); to see the project run without them: make demo"
         ) from error
-    return LabelledImages(torch.from_numpy(dataset.data), torch.tensor(dataset.targets), tuple(dataset.classes))
+    return LabelledImages(torch.from_numpy(dataset.data), torch.tensor(dataset.targets), CIFAR10_CLASSES)
 
 
 # -------------------------------------------------------------------------------------------------------------- digits
@@ -118,7 +120,7 @@ def _load_digits(split: Split) -> LabelledImages:
     size = (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)
     images = [np.asarray(Image.fromarray(g).resize(size, Image.Resampling.BICUBIC).convert("RGB")) for g in grey]
     labels = torch.from_numpy(digits.target[indices].astype(np.int64))
-    return LabelledImages(torch.from_numpy(np.stack(images)), labels, tuple(str(d) for d in range(10)))
+    return LabelledImages(torch.from_numpy(np.stack(images)), labels, DIGITS_CLASSES)
 
 
 # -------------------------------------------------------------------------------------------------------------- folder
@@ -229,9 +231,13 @@ def read_pictures(paths: Iterable[Path], size: int) -> tuple[Tensor, list[Path],
     return torch.from_numpy(squares), found, [picture.size for picture in pictures]
 
 
-def count_classes(source: SourceName, root: Path | None) -> int:
-    """How many classes a source has, without reading an image."""
-    if source != "folder":
-        return 10
-    with _open_tree(root) as (names, _):
-        return len(_common_classes(_image_tree(names, root), root))
+def class_names(source: SourceName, root: Path | None) -> tuple[str, ...]:
+    """The classes of a source, without reading an image."""
+    match source:
+        case "cifar10":
+            return CIFAR10_CLASSES
+        case "digits":
+            return DIGITS_CLASSES
+        case "folder":
+            with _open_tree(root) as (names, _):
+                return tuple(_common_classes(_image_tree(names, root), root))

@@ -34,17 +34,20 @@ BY_HAND = "pass both bounds by hand (--model.lr_max 3e-3 --model.lr_min 1e-4, sa
 
 @dataclass(frozen=True)
 class LRRangeTest:
-    """How the LR range test runs that sets --model.lr_max and --model.lr_min when they are not given."""
+    """How the LR range test runs that sets --model.lr_max and --model.lr_min when they are not given.
+
+    Args:
+        steps: Optimizer steps, one learning rate each, evenly spaced on a log scale.
+        min: First learning rate.
+        max: Last learning rate.
+        choose: What becomes LRMAX: where the smoothed loss falls fastest, half-way along its longest descent, or a
+            tenth of the LR of its minimum.
+    """
 
     steps: int = 100
-    """Optimizer steps, one learning rate each."""
     min: float = 1e-5
-    """First learning rate."""
     max: float = 1.0
-    """Last learning rate; the steps between lie evenly on a log scale."""
     choose: Candidate = "steepest"
-    """Which candidate becomes LRMAX: where the smoothed loss falls fastest, half-way along its longest valley, or
-    a tenth of the LR of its minimum."""
 
     def check(self) -> None:
         if not 0 < self.min < self.max:

@@ -1,0 +1,96 @@
+"""The same run is the same run: repeated, with bounds given by hand, with workers, and killed and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import BOUNDS, SMALL, read_json
+
+FOLDER = Path("lightning_logs/demo")
+
+
+def metrics(version: int = 0) -> str:
+    return (FOLDER / f"version_{version}/metrics.csv").read_text()
+
+
+def weights(version: int = 0) -> dict[str, torch.Tensor]:
+    return torch.load(FOLDER / f"version_{version}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_repeats_itself_with_found_or_given_bounds_and_any_number_of_workers(run):
+    find = ["--lr_find.steps", "30"]
+    run("fit", *SMALL, *find)
+    run("fit", *SMALL, *find)
+    found = read_json(FOLDER / "version_0/lr_find.json")
+    given = ["--model.lr_max", repr(found["lr_max"]), "--model.lr_min", repr(found["lr_min"])]
+    run("fit", *SMALL, *given)
+    run("fit", *SMALL, *given, "--data.num_workers", "1")
+    run("fit", *SMALL, *given, "--data.num_workers", "2")
+    for version in range(1, 5):
+        assert metrics(version) == metrics(0)
+        assert equal(weights(version), weights(0))
+    run("fit", *SMALL, *given, "--seed_everything", "1")
+    assert metrics(5) != metrics(0)
+
+
+@pytest.mark.parametrize("dropout", ["0", "0.1"])
+def test_killed_after_an_epoch_and_resumed_it_ends_in_the_same_weights(run, tmp_path, dropout):
+    words = [*SMALL, *BOUNDS, "--trainer.max_epochs", "3", "--model.dropout", dropout]
+    run("fit", *words)
+    command = [sys.executable, "-m", "customresnet", "fit", *words]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    for line in child.stdout:
+        if line.startswith("epoch 2/3"):
+            break
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    interrupted = FOLDER / "version_1"
+    assert not (interrupted / "result.json").exists()
+    done = torch.load(interrupted / "checkpoints/last.ckpt", weights_only=True)["epoch"] + 1
+    assert done in (1, 2)
+    outcome = run("fit", "--config", "demo", "--ckpt_path", "last")
+    assert outcome.code == 0, outcome.err
+    assert not (FOLDER / "version_2").exists()
+    assert equal(weights(1), weights(0))
+    assert metrics(1) == metrics(0)
+    assert "LR range test" not in outcome.out
+    result, whole = read_json(interrupted / "result.json"), read_json(FOLDER / "version_0/result.json")
+    assert result["test/acc"] == whole["test/acc"]
+    assert result["steps"] == 36
+    refused = run("fit", "--config", "demo", "--ckpt_path", "last")
+    assert refused.code == 2  # it is finished now
+    assert "no unfinished run" in refused.err
+
+
+def test_a_resumed_run_may_not_change_its_length(run):
+    run("fit", *SMALL, *BOUNDS)
+    outcome = run("fit", "--ckpt_path", str(FOLDER / "version_0"), "--trainer.max_epochs", "5")
+    assert outcome.code == 2
+    assert "the checkpoint's schedule is 24 steps long, this run's 60" in outcome.err
+    assert "--trainer.max_epochs" in outcome.err
+
+
+def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
+    words = [*SMALL, *BOUNDS, "--trainer.max_epochs", "200"]
+    command = [sys.executable, "-m", "customresnet", "fit", *words]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in child.stdout:
+        if line.startswith("epoch   1/200"):
+            break
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "are kept; go on with: fit --ckpt_path" in out
+    assert "Traceback" not in err
+    assert (tmp_path / FOLDER / "version_0/checkpoints/last.ckpt").exists()
