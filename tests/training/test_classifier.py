@@ -1,0 +1,130 @@
+"""The classifier: every image counted, Adam along the curve, checkpoints that explain themselves."""
+
+import numpy as np
+import pytest
+import torch
+
+from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
+from customresnet.errors import UserError
+from tests.conftest import read_json
+
+
+def fit(tmp_path, epochs: int = 1, **options) -> tuple[Trainer, ImageClassifier]:
+    """A short run on the digits through the Python interface."""
+    data = CIFAR10DataModule(source="digits", batch_size=128, seed=0)
+    torch.manual_seed(0)
+    model = ImageClassifier(width=4, lr_max=3e-3, lr_min=1e-4, **options)
+    trainer = Trainer(max_epochs=epochs, precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False)
+    trainer.fit(model, datamodule=data)
+    return trainer, model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Trainer, ImageClassifier]:
+    return fit(tmp_path_factory.mktemp("trained"))
+
+
+def test_the_figures_are_the_mean_over_all_test_images(trained):
+    trainer, model = trained
+    data = trainer.datamodule.test_images
+    mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2470, 0.2435, 0.2616])
+    images = torch.tensor((data.images.numpy() / 255 - mean) / std, dtype=torch.float32).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logits = model.eval().net(images).double().numpy()
+    labels = data.labels.numpy()
+    shifted = logits - logits.max(1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(360), labels]
+    result = read_json(trainer_folder(trainer) / "result.json")
+    assert result["test/loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    assert result["test/correct"] == (logits.argmax(1) == labels).sum()
+    assert result["test/images"] == 360
+
+
+def trainer_folder(trainer: Trainer):
+    from pathlib import Path
+
+    return Path(trainer.log_dir)
+
+
+def test_adam_takes_the_rates_of_the_curve(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer, model = trained
+    events = EventAccumulator(trainer.log_dir, {"scalars": 0}).Reload()
+    rates, momenta = model.one_cycle.curve(12, 12)
+    assert [e.value for e in events.Scalars("lr")] == pytest.approx(rates, rel=1e-6)
+    assert [e.value for e in events.Scalars("lr-momentum")] == pytest.approx(momenta, rel=1e-6)
+    assert (
+        type(trainer.optimizers[0].optimizer if hasattr(trainer.optimizers[0], "optimizer") else trainer.optimizers[0])
+        is torch.optim.Adam
+    )
+
+
+def test_a_checkpoint_loads_alone_and_carries_what_its_use_needs(trained):
+    trainer, model = trained
+    path = trainer_folder(trainer) / "checkpoints/last.ckpt"
+    loaded = ImageClassifier.load_from_checkpoint(path, weights_only=True)
+    assert loaded.preprocessing == trainer.datamodule.preprocessing
+    assert loaded.preprocessing.classes == tuple("0123456789")
+    assert loaded.preprocessing.source == "digits"
+    images = torch.randn(5, 3, 32, 32)
+    assert torch.equal(loaded.eval()(images), model.eval()(images))
+    plain = torch.load(path, weights_only=True)
+    assert plain["hyper_parameters"]["lr_max"] == 3e-3
+
+
+def test_a_checkpoint_meets_other_data_or_another_network_with_an_error(trained):
+    trainer, _ = trained
+    path = str(trainer_folder(trainer) / "checkpoints/last.ckpt")
+    tester = Trainer(precision="32-true", enable_progress_bar=False, logger=False)
+    half = CIFAR10DataModule(source="digits", mean=(0.5, 0.5, 0.5))
+    with pytest.raises(UserError, match=r"trained with mean \[0\.4914.*--data\.mean: \[0\.5"):
+        tester.test(ImageClassifier(width=4), datamodule=half, ckpt_path=path)
+    with pytest.raises(UserError, match="width 4, this one 8"):
+        tester.test(ImageClassifier(width=8), datamodule=CIFAR10DataModule(source="digits"), ckpt_path=path)
+    with pytest.raises(UserError, match="the data has 10 classes, but"):
+        tester.test(ImageClassifier(width=4, num_classes=7), datamodule=CIFAR10DataModule(source="digits"))
+
+
+def test_training_changes_every_weight(trained):
+    _, model = trained
+    torch.manual_seed(0)
+    before = ImageClassifier(width=4).state_dict()
+    same = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    assert same == []
+
+
+def test_network_and_batches_are_channels_last():
+    model = ImageClassifier(width=8)
+    assert model.net.layer1[0].weight.is_contiguous(memory_format=torch.channels_last)
+    seen = []
+    model.net.prep[0].register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    model(torch.randn(2, 3, 32, 32))
+    assert all(t.is_contiguous(memory_format=torch.channels_last) for t in seen[0])
+
+
+def test_probabilities_are_a_softmax_of_the_logits():
+    model = ImageClassifier(width=4)
+    torch.nn.init.normal_(model.net.head.weight)
+    images = torch.randn(3, 3, 32, 32)
+    logits = model.eval()(images).detach().numpy()
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert np.allclose(model.predict_step(images, 0).detach().numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "--model.width must be at least 1; received 0"),
+        ({"dropout": 1.0}, "--model.dropout must be from 0 to below 1; received 1.0"),
+        ({"lr_max": float("nan")}, "--model.lr_max must be positive; received nan"),
+        ({"lr_min": -1.0}, "--model.lr_min must be positive; received -1.0"),
+        ({"peak_epoch": 0}, "--model.peak_epoch must be positive; received 0"),
+        ({"lr_max": 1e-3, "lr_min": 1e-2}, "--model.lr_max 0.001 is below --model.lr_min 0.01"),
+        ({"momentum": (0.9, 1.0)}, "--model.momentum"),
+        ({"weight_decay": -1.0}, "--model.weight_decay must be 0 or more"),
+    ],
+)
+def test_a_wrong_option_is_named(options, message):
+    with pytest.raises(UserError, match=message):
+        ImageClassifier(**options)
