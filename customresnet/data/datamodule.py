@@ -62,6 +62,7 @@ class BatchRequests(Sampler[BatchRequest]):
         self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
+        self.first = 0  # where the next pass begins, for a run resumed within an epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -74,11 +75,32 @@ class BatchRequests(Sampler[BatchRequest]):
         else:
             order = torch.arange(self.size)
         for number, indices in enumerate(order[self.rank :: self.world_size].split(self.batch_size)):
-            yield BatchRequest(indices, fold(self.seed, self.epoch, self.rank, number))
+            if number >= self.first:
+                yield BatchRequest(indices, fold(self.seed, self.epoch, self.rank, number))
 
     def __len__(self) -> int:
         mine = math.ceil((self.size - (0 if self.shuffle else self.rank)) / self.world_size)
         return math.ceil(mine / self.batch_size)
+
+
+class TrainingLoader(DataLoader[Batch]):
+    """A loader whose pass begins at the batch that the trainer is at: 0, or later in a run resumed within an epoch."""
+
+    sampler: BatchRequests
+    trainer: pl.Trainer | None = None
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # As a generator this runs at the first batch, when Lightning has restored its progress. Its own way, the
+        # loader's state_dict, comes too late for a loader that was asked for the number of its steps before.
+        self.sampler.first = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: it tells Lightning that this loader can be resumed."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to load."""
 
 
 class ImageBatches(Dataset[Batch]):
@@ -228,22 +250,21 @@ class CIFAR10DataModule(pl.LightningDataModule):
         size = self.image_size or sources.DEFAULT_IMAGE_SIZE
         return AlbumentationsEngine(self.augment if augment else NO_AUGMENTATION, self.mean, self.std, size)
 
-    def _loader(self, data: LabelledImages, *, training: bool) -> DataLoader[Batch]:
+    def _loader_options(self, data: LabelledImages, *, training: bool) -> dict[str, Any]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        requests = BatchRequests(
-            len(data), self.batch_size, self.seed, shuffle=training, rank=rank, world_size=world_size
-        )
         workers = self._workers()
-        return DataLoader(
-            ImageBatches(data, self.engine(augment=training)),
-            batch_size=None,  # a request is a whole batch already
-            sampler=requests,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            multiprocessing_context=_process_start_method() if workers else None,
-            generator=torch.Generator(),  # the loader draws a base seed it never needs: not from the global state
-        )
+        return {
+            "dataset": ImageBatches(data, self.engine(augment=training)),
+            "batch_size": None,  # a request is a whole batch already
+            "sampler": BatchRequests(
+                len(data), self.batch_size, self.seed, shuffle=training, rank=rank, world_size=world_size
+            ),
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "multiprocessing_context": _process_start_method() if workers else None,
+            "generator": torch.Generator(),  # the loader draws a base seed it never needs: not from the global state
+        }
 
     def _workers(self) -> int:
         if self.num_workers != "auto":
@@ -251,15 +272,17 @@ class CIFAR10DataModule(pl.LightningDataModule):
         on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
         return 0 if on_cpu else min(8, max(1, (os.cpu_count() or 1) - 1))
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.train_images, training=True)
+    def train_dataloader(self) -> TrainingLoader:
+        loader = TrainingLoader(**self._loader_options(self.train_images, training=True))
+        loader.trainer = self.trainer
+        return loader
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The held-out images if there are any, else the test images."""
-        return self._loader(self._val or self.test_images, training=False)
+        return DataLoader(**self._loader_options(self._val or self.test_images, training=False))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.test_images, training=False)
+        return DataLoader(**self._loader_options(self.test_images, training=False))
 
 
 def _process_start_method() -> str:

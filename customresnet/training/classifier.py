@@ -124,10 +124,10 @@ class ImageClassifier(pl.LightningModule):
     def _holds_out(self) -> bool:
         return self._data is not None and self._data.val_size > 0
 
-    def on_train_epoch_start(self) -> None:
-        # So dropout too is a function of (seed, epoch), and a resumed run draws what the whole one drew.
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # So dropout too is a function of (seed, epoch, batch), and a resumed run draws what the whole one drew.
         seed = self._data.seed if self._data else 0
-        torch.manual_seed(fold(seed, self.current_epoch, self.global_rank))
+        torch.manual_seed(fold(seed, self.current_epoch, self.global_rank, batch_idx))
 
     # ------------------------------------------------------------------------------------------------- optimisation
 

@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 
+from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from tests.conftest import BOUNDS, SMALL, read_json
 
 FOLDER = Path("lightning_logs/demo")
@@ -70,6 +73,23 @@ def test_killed_after_an_epoch_and_resumed_it_ends_in_the_same_weights(run, tmp_
     refused = run("fit", "--config", "demo", "--ckpt_path", "last")
     assert refused.code == 2  # it is finished now
     assert "no unfinished run" in refused.err
+
+
+def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path):
+    def fit(ckpt_path: str | None = None, *callbacks: pl.Callback) -> dict[str, torch.Tensor]:
+        data = CIFAR10DataModule(source="digits", batch_size=128, seed=0)
+        model = ImageClassifier(width=4, dropout=0.1, lr_max=3e-3, lr_min=1e-4)
+        options = {"max_epochs": 2, "logger": False, "enable_progress_bar": False, "default_root_dir": str(tmp_path)}
+        Trainer(callbacks=list(callbacks), **options).fit(model, datamodule=data, ckpt_path=ckpt_path)
+        return model.state_dict()
+
+    save = ModelCheckpoint(tmp_path, filename="middle", every_n_train_steps=17, save_top_k=-1)
+    torch.manual_seed(0)
+    whole = fit(None, save)
+    middle = torch.load(tmp_path / "middle.ckpt", weights_only=True)
+    assert middle["global_step"] == 17  # batch 5 of the second epoch's 12
+    torch.manual_seed(1)
+    assert equal(fit(str(tmp_path / "middle.ckpt")), whole)
 
 
 def test_a_resumed_run_may_not_change_its_length(run):
