@@ -44,10 +44,10 @@ class RunProgress(TQDMProgressBar):
         self.reset_dataloader_idx_tracker()
 
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
-        if self.is_disabled:
-            print(*args, sep=sep, flush=True)
-        else:
-            super().print(*args, sep=sep, **kwargs)
+        bar = self._train_progress_bar
+        if bar is not None and not bar.disable:
+            bar.clear()
+        print(*args, sep=sep, flush=True)
 
     @staticmethod
     def _figures(trainer: pl.Trainer, pl_module: Any) -> dict[str, str]:

@@ -90,6 +90,12 @@ class Trainer(pl.Trainer):
             **kwargs,
         )
 
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print in the first process, above the progress bar if there is one."""
+        if self.local_rank == 0:
+            bar = self.progress_bar_callback
+            (bar.print if bar else print)(*args, **kwargs)
+
     def _tensorboard(self, root: Path, version: str | None = None) -> TensorBoardLogger:
         return TensorBoardLogger(str(root / runs.LOGS), self.run_name, version, default_hp_metric=False)
 
