@@ -220,6 +220,7 @@ def main(args: list[str] | None = None) -> None:
             parser_class=Parser,
             parser_kwargs={"description": DESCRIPTION, "prog": "customresnet"},
             auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # plain arguments need no instantiator in the checkpoint
             args=argv,
         )
     except UserError as error:

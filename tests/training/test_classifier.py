@@ -73,6 +73,14 @@ def test_a_checkpoint_loads_alone_and_carries_what_its_use_needs(trained):
     assert plain["hyper_parameters"]["lr_max"] == 3e-3
 
 
+def test_a_checkpoint_of_the_command_line_loads_alone_too(small_run):
+    path = small_run / "checkpoints/last.ckpt"
+    loaded = ImageClassifier.load_from_checkpoint(path, weights_only=True)
+    assert loaded.hparams["width"] == 8
+    assert loaded.hparams["lr_max"] == read_json(small_run / "lr_find.json")["lr_max"]
+    assert loaded(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
 def test_a_checkpoint_meets_other_data_or_another_network_with_an_error(trained):
     trainer, _ = trained
     path = str(trainer_folder(trainer) / "checkpoints/last.ckpt")
