@@ -16,6 +16,7 @@ import jsonargparse
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from customresnet.data import sources
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
@@ -101,13 +102,13 @@ class CLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        data = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
+        given = {"model", "datamodule"}
         return {
-            "fit": data,
-            "validate": data,
-            "test": data,
-            "predict": data | {"images"},
-            "lr-find": data,
+            "fit": given,
+            "validate": given,
+            "test": given,
+            "predict": given | {"images"},
+            "lr-find": given,
         }
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -141,37 +142,21 @@ class CLI(LightningCLI):
         return self.config[self.config.subcommand]
 
     def _parse_ckpt_path(self) -> None:
-        """Take from the checkpoint what was not given by hand, and refuse what contradicts it."""
+        """Take from the checkpoint what was not given by hand; what contradicts it, its loading refuses."""
         command, config = self.config.subcommand, self._command_config()
         if command in ("validate", "test", "predict") and not config.ckpt_path:
             raise UserError(f"{command} needs --ckpt_path: last, a checkpoint or a run's folder")
         if not config.get("ckpt_path"):
             return
-        path = Path(config.ckpt_path)
-        checkpoint = runs.read_checkpoint(path)
+        checkpoint = runs.read_checkpoint(Path(config.ckpt_path))
         defaults = self._subcommand_parsers[command].get_defaults()
         for name, value in checkpoint["hyper_parameters"].items():
-            if name in config.model and name not in ("compile", "num_classes", "lr_max", "lr_min"):
-                given = as_list(config.model[name])
-                if given not in (as_list(defaults.model[name]), as_list(value)):
-                    raise UserError(f"--model.{name} {given} contradicts {path}, trained with {as_list(value)}")
+            if name in config.model and config.model[name] == defaults.model[name]:
                 config.model[name] = value
         preprocessing = Preprocessing.of_checkpoint(checkpoint)
-        for name in ("mean", "std", "image_size"):
-            value, given = getattr(preprocessing, name), config.data[name]
-            if given is not None and as_list(given) != as_list(value):
-                raise UserError(f"--data.{name} {as_list(given)} contradicts {path}, trained with {as_list(value)}")
-            config.data[name] = value
-        config.data.source = config.data.source or preprocessing.source
-        config.model.num_classes = len(preprocessing.classes)
-        if command == "predict":
-            return
-        classes = sources.class_names(config.data.source, config.data.root)
-        if classes != preprocessing.classes:
-            raise UserError(
-                f"the classes of --data.source {config.data.source} {list(classes)} contradict {path}, "
-                f"trained with {list(preprocessing.classes)}"
-            )
+        for name in ("mean", "std", "image_size", "source"):
+            if config.data[name] is None:
+                config.data[name] = getattr(preprocessing, name)
         if command != "fit":
             config.model.compile = False  # one pass over the images does not pay for it
 
@@ -181,10 +166,11 @@ class CLI(LightningCLI):
             classes = sources.class_names(config.data.source or "cifar10", config.data.root)
             config.model.num_classes = len(classes)
 
-
-def as_list(value: Any) -> Any:
-    """Tuples as lists, so that a checkpoint's and the command line's compare."""
-    return list(value) if isinstance(value, tuple) else value
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, MisconfigurationException) as error:  # Lightning's words for a wrong --trainer flag
+            raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
 
 def without_configs(words: list[str]) -> list[str]:
@@ -226,9 +212,5 @@ def main(args: list[str] | None = None) -> None:
     except UserError as error:
         if debug:
             raise
-        sys.exit(_show(error))
-
-
-def _show(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

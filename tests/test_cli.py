@@ -52,6 +52,9 @@ def one_line(outcome, *parts: str) -> None:
         (["fit", "--model.peak_epoch", "0"], ["--model.peak_epoch must be positive; received 0"]),
         (["fit", *SMALL, *BOUNDS, "--model.peak_epoch", "3"], ["--model.peak_epoch 3 is beyond the run of 2 epochs"]),
         (["fit", *SMALL, *BOUNDS, "--trainer.max_epochs", "-1"], ["pass --trainer.max_epochs"]),
+        (["fit", "--trainer.precision", "nope"], ["--trainer", "precision", "nope"]),
+        (["fit", "--trainer.accelerator", "nope"], ["--trainer", "accelerator", "nope"]),
+        (["fit", "--trainer.max_epochs", "-5"], ["--trainer", "max_epochs", "-5"]),
         (["fit", "--model.dropout", "1"], ["--model.dropout", "received 1"]),
         (["fit", "--model.momentum", "[0.95, 0.85]"], ["--model.momentum", "[0.95, 0.85]"]),
         (["fit", *SMALL, "--lr_find.steps", "5"], ["--lr_find.steps must be at least 10; received 5"]),
@@ -102,14 +105,18 @@ def test_a_bad_checkpoint_is_named(run, small_run, make, message, command):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--model.width", "16"], ["--model.width 16 contradicts", "trained with 8"]),
-        (["--data.mean", "[0.5, 0.5, 0.5]"], ["--data.mean [0.5, 0.5, 0.5] contradicts", "0.4914"]),
-        (["--data.std", "[0.5, 0.5, 0.5]"], ["--data.std [0.5, 0.5, 0.5] contradicts", "0.247"]),
-        (["--data.source", "folder", "--data.root", "tree"], ["classes", "cat", "['0', '1'"]),
+        (["--model.width", "16"], ["--model.width: received 16, but the checkpoint was trained with 8"]),
+        (["--data.mean", "[0.5, 0.5, 0.5]"], ["--data.mean: received [0.5, 0.5, 0.5]", "trained with [0.4914"]),
+        (["--data.std", "[0.5, 0.5, 0.5]"], ["--data.std: received [0.5, 0.5, 0.5]", "trained with [0.247"]),
+        (["--data.image_size", "40"], ["--data.image_size: received 40", "trained with 32"]),
+        (
+            ["--data.source", "folder", "--data.root", "tree"],
+            ["the classes of --data.source folder: received ['cat'", "['0', '1'"],
+        ),
     ],
 )
 def test_what_contradicts_the_checkpoint_is_refused_naming_both(run, small_run, words, parts):
-    make_tree(Path("tree"))
+    make_tree(Path("tree"), each=20)
     one_line(run("test", "--ckpt_path", str(small_run), *words), *parts)
 
 
@@ -148,9 +155,9 @@ def test_help_lists_every_command_with_a_line_and_starts_fast(tmp_path):
     pairs = [
         seconds(sys.executable, "-m", "customresnet", "--help")
         / seconds(sys.executable, "-c", "import pytorch_lightning.cli")
-        for _ in range(3)
+        for _ in range(2)
     ]
-    assert sorted(pairs)[1] < 1.5  # the goal is 1.3; the rest is for a busy machine
+    assert min(pairs) < 1.3
 
 
 def test_importing_the_package_is_light(tmp_path):

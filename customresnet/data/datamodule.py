@@ -1,9 +1,7 @@
-"""Serve a labelled image set as batches whose every random draw is a pure function of (seed, epoch, batch)."""
+"""CIFAR10DataModule: read a labelled image set, hold out a part of it, and serve it in batches."""
 
-import math
 import multiprocessing
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from customresnet.data import sources
 from customresnet.data.augment import (
@@ -23,10 +20,9 @@ from customresnet.data.augment import (
     Augmentation,
     Channels,
 )
+from customresnet.data.batches import Batch, BatchRequests, ImageBatches, TrainingLoader
 from customresnet.data.sources import LabelledImages, SourceName
 from customresnet.errors import UserError
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,77 +41,6 @@ class Preprocessing:
         saved = checkpoint["preprocessing"]
         lists = {name: tuple(saved[name]) for name in ("classes", "mean", "std")}
         return cls(**lists, image_size=saved["image_size"], source=saved["source"])
-
-
-@dataclass(frozen=True)
-class BatchRequest:
-    """One batch to make: which images, and the seed of its augmentation."""
-
-    indices: Tensor
-    seed: int
-
-
-class BatchRequests(Sampler[BatchRequest]):
-    """The batches of an epoch, in order. Lightning calls ``set_epoch`` before each epoch."""
-
-    def __init__(self, size: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world_size: int = 1):
-        self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
-        self.rank, self.world_size = rank, world_size
-        self.epoch = 0
-        self.first = 0  # where the next pass begins, for a run resumed within an epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[BatchRequest]:
-        if self.shuffle:
-            order = torch.randperm(self.size, generator=torch.Generator().manual_seed(fold(self.seed, self.epoch)))
-            # Every process must take the same number of steps, or the gradient exchange hangs.
-            order = torch.cat([order, order[: -self.size % self.world_size]])
-        else:
-            order = torch.arange(self.size)
-        for number, indices in enumerate(order[self.rank :: self.world_size].split(self.batch_size)):
-            if number >= self.first:
-                yield BatchRequest(indices, fold(self.seed, self.epoch, self.rank, number))
-
-    def __len__(self) -> int:
-        mine = math.ceil((self.size - (0 if self.shuffle else self.rank)) / self.world_size)
-        return math.ceil(mine / self.batch_size)
-
-
-class TrainingLoader(DataLoader[Batch]):
-    """A loader whose pass begins at the batch that the trainer is at: 0, or later in a run resumed within an epoch."""
-
-    sampler: BatchRequests
-    trainer: pl.Trainer | None = None
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        # As a generator this runs at the first batch, when Lightning has restored its progress. Its own way, the
-        # loader's state_dict, comes too late for a loader that was asked for the number of its steps before.
-        self.sampler.first = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
-        yield from super().__iter__()
-
-    def state_dict(self) -> dict[str, int]:
-        """Nothing: it tells Lightning that this loader can be resumed."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing to load."""
-
-
-class ImageBatches(Dataset[Batch]):
-    """Images in memory, indexed by whole batches."""
-
-    def __init__(self, data: LabelledImages, engine: AlbumentationsEngine) -> None:
-        self.data, self.engine = data, engine
-
-    def __getitem__(self, request: BatchRequest) -> Batch:
-        return self.engine(self.data.images[request.indices], request.seed), self.data.labels[request.indices]
-
-
-def fold(*numbers: int) -> int:
-    """Mix several integers into one 32-bit seed."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class CIFAR10DataModule(pl.LightningDataModule):

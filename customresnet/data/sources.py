@@ -165,7 +165,7 @@ def _load_folder(root: Path | None, split: Split, image_size: int | None) -> Lab
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             done = pool.map(fill, range(len(files)))
-            for _ in tqdm(done, f"reading {split} images", len(files), leave=False, unit="img", delay=0.5):
+            for _ in tqdm(done, f"reading {split} images", len(files), leave=False, unit="img", disable=None):
                 pass
     labels = torch.tensor([label for _, label in files])
     return LabelledImages(torch.from_numpy(images), labels, tuple(classes))

@@ -7,17 +7,21 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from customresnet.data.datamodule import Batch, CIFAR10DataModule, Preprocessing, fold
+from customresnet.data.batches import Batch, fold
+from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.errors import UserError
 from customresnet.models import NETWORKS
 from customresnet.training.one_cycle import Anneal, OneCycle
 
 FAST_DEV_RUN_LR = 1e-3
+NETWORK_OPTIONS = ("network", "width", "num_classes")
+SCHEDULE_OPTIONS = ("lr_max", "lr_min", "peak_epoch", "anneal", "momentum", "weight_decay")
 
 
 class ImageClassifier(pl.LightningModule):
@@ -60,7 +64,7 @@ class ImageClassifier(pl.LightningModule):
             self.net.compile(dynamic=False)
         self.preprocessing: Preprocessing | None = None
         self._scheduled_steps: int | None = None
-        self.metrics = nn.ModuleDict(
+        self.metrics = nn.ModuleDict(  # "train" alone is a method of every module
             {
                 stage: nn.ModuleDict({"loss": MeanMetric(), "acc": MulticlassAccuracy(num_classes, average="micro")})
                 for stage in ("train_", "val_", "test_")
@@ -141,16 +145,8 @@ class ImageClassifier(pl.LightningModule):
         optimizer: Optimizer = torch.optim.Adam(self.parameters(), lr=rate, weight_decay=h["weight_decay"], fused=fused)
         if not known:
             return optimizer
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
-            raise UserError("One Cycle needs an end: pass --trainer.max_epochs or --trainer.max_steps")
-        total = int(steps)
+        total = int(self.trainer.estimated_stepping_batches)
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        if h["peak_epoch"] is not None and h["peak_epoch"] * per_epoch > total:
-            raise UserError(
-                f"--model.peak_epoch {h['peak_epoch']:g} is beyond the run of {total / per_epoch:g} epochs "
-                "(--trainer.max_epochs)"
-            )
         if self._scheduled_steps not in (None, total):
             raise UserError(
                 f"the checkpoint's schedule is {self._scheduled_steps} steps long, this run's {total}: go on with the "
@@ -160,6 +156,17 @@ class ImageClassifier(pl.LightningModule):
         scheduler = self.one_cycle.scheduler(optimizer, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
+    def check_schedule(self, max_epochs: int | None, max_steps: int) -> None:
+        """Refuse a run that One Cycle does not fit, before anything is computed."""
+        endless = max_epochs in (None, -1)
+        if endless and max_steps == -1:
+            raise UserError("One Cycle needs an end: pass --trainer.max_epochs or --trainer.max_steps")
+        peak = self.hparams["peak_epoch"]
+        if peak is not None and not endless and peak > max_epochs:
+            raise UserError(
+                f"--model.peak_epoch {peak:g} is beyond the run of {max_epochs} epochs (--trainer.max_epochs)"
+            )
+
     @property
     def one_cycle(self) -> OneCycle:
         """The policy; only once both bounds are known."""
@@ -168,19 +175,10 @@ class ImageClassifier(pl.LightningModule):
             h["lr_max"], h["lr_min"], h["peak_epoch"], h["anneal"], tuple(h["momentum"]) if h["momentum"] else None
         )
 
-    def set_lr_bounds(self, lr_max: float, lr_min: float) -> None:
-        """Take the bounds that the LR range test found."""
-        self.hparams.update(lr_max=lr_max, lr_min=lr_min)
-
     # -------------------------------------------------------------------------------------------------- checkpoints
 
     def setup(self, stage: str) -> None:
-        if self._data is None:
-            return
-        classes = len(self._data.preprocessing.classes)
-        if classes != self.hparams["num_classes"]:
-            raise UserError(f"the data has {classes} classes, but --model.num_classes is {self.hparams['num_classes']}")
-        if stage == "fit":
+        if stage == "fit" and self._data is not None:
             self.preprocessing = self._data.preprocessing
 
     @property
@@ -193,24 +191,22 @@ class ImageClassifier(pl.LightningModule):
         checkpoint["scheduled_steps"] = self._scheduled_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the checkpoint's classes and constants; data prepared otherwise, or another network, is refused."""
+        """Take the checkpoint's classes and constants; another network, other data or another schedule is refused."""
         if "preprocessing" not in checkpoint:
             return
-        for name in ("network", "width", "num_classes"):
-            saved, own = checkpoint["hyper_parameters"].get(name), self.hparams[name]
-            if saved != own:
-                raise UserError(f"the checkpoint's network has --model.{name} {saved}, this one {own}")
+        trainer, data = self._trainer, self._data if self._trainer else None
         self.preprocessing = Preprocessing.of_checkpoint(checkpoint)
+        if data is not None:
+            for name in ("classes", "mean", "std", "image_size"):
+                flag = f"the classes of --data.source {data.source}" if name == "classes" else f"--data.{name}"
+                _agree(flag, getattr(self.preprocessing, name), getattr(data.preprocessing, name))
+        resumed = trainer is not None and trainer.state.fn == TrainerFn.FITTING
+        for name in NETWORK_OPTIONS + (SCHEDULE_OPTIONS if resumed else ()):
+            _agree(f"--model.{name}", checkpoint["hyper_parameters"].get(name), self.hparams[name])
         self._scheduled_steps = checkpoint.get("scheduled_steps")
-        if self._trainer is None or self._data is None:
-            return
-        data = self._data.preprocessing
-        for name in ("classes", "mean", "std", "image_size"):
-            saved, own = getattr(self.preprocessing, name), getattr(data, name)
-            if saved != own:
-                flag = "the classes of --data.root" if name == "classes" else f"--data.{name}"
-                raise UserError(f"the checkpoint was trained with {name} {_plain(saved)}; {flag}: {_plain(own)}")
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _agree(flag: str, saved: Any, own: Any) -> None:
+    saved, own = (list(value) if isinstance(value, tuple) else value for value in (saved, own))
+    if saved != own:
+        raise UserError(f"{flag}: received {own}, but the checkpoint was trained with {saved}")

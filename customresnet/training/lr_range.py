@@ -78,6 +78,17 @@ class LRRangeResult:
     lr_max: float
     lr_min: float
 
+    def set_missing_bounds(self, model: ImageClassifier) -> None:
+        """Give the model the bounds that it was not given by hand."""
+        lr_max = model.hparams["lr_max"] or self.lr_max
+        lr_min = model.hparams["lr_min"] or min(self.lr_min, lr_max / 10)
+        if lr_max < lr_min:
+            raise UserError(
+                f"--model.lr_min {lr_min:g} is above the LRMAX {lr_max:g} that the LR range test found; "
+                "give --model.lr_max too"
+            )
+        model.hparams.update(lr_max=lr_max, lr_min=lr_min)
+
     def save(self, folder: Path) -> None:
         """Write lr_find.json and lr_find.png."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from customresnet.data.augment import denormalize
-from customresnet.data.datamodule import BatchRequests, CIFAR10DataModule, ImageBatches
-from customresnet.training.runs import RESULT
+from customresnet.data.batches import Batch, BatchRequests, ImageBatches
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.training.runs import RESULT, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,31 +31,43 @@ class RunLog(pl.Callback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
-        self.seconds_before = 0.0
-        self.started = 0.0
-        self.lr = float("nan")
+        self.images = 0  # trained on
+        self._seconds_before = 0.0
+        self._clock: float | None = None
+        self._lr = float("nan")
 
     # ------------------------------------------------------------------------------------------------ Lightning's hooks
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.seconds}
+        return {"rows": self.rows, "seconds": self.seconds, "images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self.seconds_before = list(state_dict["rows"]), state_dict["seconds"]
+        self.rows = list(state_dict["rows"])
+        self._seconds_before, self.images = state_dict["seconds"], state_dict["images"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = time.monotonic()
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
             self._draw(trainer.logger.experiment, trainer, pl_module)
+        self._clock = time.monotonic()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.lr = trainer.optimizers[0].param_groups[0]["lr"]
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self.images += len(batch[1]) * trainer.world_size
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of training and its evaluations, over all parts of a resumed run."""
+        return self._seconds_before + (time.monotonic() - self._clock if self._clock else 0.0)
+
+    def stop_clock(self) -> None:
+        """Leave what comes after training out of ``seconds``."""
+        self._seconds_before, self._clock = self.seconds, None
 
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         if trainer.fast_dev_run:
             return
         metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if "/" in k}
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self.lr, **metrics}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self._lr, **metrics}
         self.rows.append(row)
         trainer.print(epoch_line(row, trainer))
         if trainer.log_dir and trainer.is_global_zero:
@@ -68,26 +81,23 @@ class RunLog(pl.Callback):
 
     # ---------------------------------------------------------------------------------------------------------- results
 
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds of training and its evaluations, over all parts of a resumed run."""
-        return self.seconds_before + (time.monotonic() - self.started if self.started else 0.0)
-
     @rank_zero_only
-    def finish(self, trainer: Any, model: Any, seconds: float) -> None:
+    def finish(self, trainer: Any, model: Any) -> None:
         """Write result.json, fill TensorBoard's hparams tab and say how the run ended."""
         folder = Path(trainer.log_dir or ".")
         datamodule: CIFAR10DataModule = trainer.datamodule
         metrics = {**self.rows[-1], **{k: float(v) for k, v in trainer.callback_metrics.items()}}
-        total = len(datamodule.test_images)
+        held_out = datamodule.val_size > 0
+        loader = trainer.test_dataloaders if held_out else trainer.val_dataloaders
+        total = images_seen(loader, trainer.num_test_batches if held_out else trainer.num_val_batches)
         result = {
             **{k: v for k, v in metrics.items() if "/" in k},
             "test/correct": round(metrics["test/acc"] * total),
             "test/images": total,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "seconds": round(seconds, 1),
-            "images_per_second": round(len(datamodule.train_images) * trainer.current_epoch / seconds, 1),
+            "seconds": round(self.seconds, 1),
+            "images_per_second": round(self.images / self.seconds, 1),
             "lr_max": model.hparams["lr_max"],
             "lr_min": model.hparams["lr_min"],
             "parameters": sum(p.numel() for p in model.net.parameters()),
@@ -102,7 +112,7 @@ class RunLog(pl.Callback):
             trainer.logger.log_hyperparams(model.hparams, final, step=trainer.global_step)
         trainer.print(
             f"test accuracy of the last epoch: {counted(metrics['test/acc'], total)}\n"
-            f"{trainer.current_epoch} epochs in {clock(seconds)}, evaluations included "
+            f"{trainer.current_epoch} epochs in {clock(self.seconds)}, evaluations included "
             f"({result['images_per_second']:.0f} images/s)\nrun: {folder}"
         )
 
@@ -139,6 +149,23 @@ def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":
     return figure
 
 
+def opening_lines(trainer: Any, model: Any, datamodule: CIFAR10DataModule, precision_reason: str) -> str:
+    """What is about to be trained, on what, and where."""
+    train, test = datamodule.train_images, datamodule.test_images
+    parameters = sum(p.numel() for p in model.net.parameters())
+    held_out = f", {datamodule.val_size:,} validation" if datamodule.val_size else ""
+    return "\n".join(
+        [
+            f"network: {type(model.net).__name__}, {parameters:,} parameters",
+            f"data: {datamodule.source}, {len(train):,} training{held_out} and {len(test):,} test images, "
+            f"{len(train.classes)} classes",
+            f"training images: {datamodule.engine(augment=True)}",
+            f"test images: {datamodule.engine(augment=False)}",
+            f"device: {device_name(trainer.strategy.root_device)}; precision {trainer.precision} ({precision_reason})",
+        ]
+    )
+
+
 def epoch_line(row: dict[str, float], trainer: Any) -> str:
     """One epoch in words: LR of its last step, loss and accuracy in training and evaluation."""
     width = len(str(trainer.max_epochs))
@@ -146,9 +173,14 @@ def epoch_line(row: dict[str, float], trainer: Any) -> str:
     line += f"  train loss {row['train/loss']:.4f} acc {row['train/acc']:.2%}"
     for stage in ("val", "test"):
         if f"{stage}/acc" in row:
-            total = len(trainer.val_dataloaders.dataset.data)
+            total = images_seen(trainer.val_dataloaders, trainer.num_val_batches)
             line += f"  {stage} loss {row[f'{stage}/loss']:.4f} acc {counted(row[f'{stage}/acc'], total)}"
     return line
+
+
+def images_seen(loader: Any, batches: list[int | float]) -> int:
+    """How many images an evaluation counted; fewer than all only under --trainer.limit_*_batches."""
+    return min(len(loader.dataset.data), int(sum(batches)) * loader.sampler.batch_size)
 
 
 def counted(accuracy: float, total: int) -> str:
@@ -169,12 +201,6 @@ def as_csv(rows: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def device_name(device: torch.device) -> str:

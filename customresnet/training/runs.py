@@ -1,5 +1,6 @@
 """Runs on disk: lightning_logs/<name>/version_N/ with checkpoints/last.ckpt, and result.json once it is finished."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "preprocessing", "state_dict"} <= checkpoint.keys():
         raise UserError(f"--ckpt_path {path} is not a checkpoint of this project's `fit`")
     return checkpoint
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that nobody ever reads half of it."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text)
+    os.replace(part, path)

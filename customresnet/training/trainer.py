@@ -1,5 +1,6 @@
 """Lightning's Trainer with this project's defaults: LR range test before fit, one folder a run, plain results."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from customresnet.data.sources import read_pictures
 from customresnet.errors import UserError
 from customresnet.training import runs
 from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
-from customresnet.training.evaluation import evaluation_result, prediction_table, predictions, write_beside
 from customresnet.training.lr_range import LRRangeResult, LRRangeTest, run_lr_range_test
 from customresnet.training.precision import resolve_precision
+from customresnet.training.predictions import prediction_table, predictions
 from customresnet.training.progress import RunProgress
-from customresnet.training.run_log import RunLog, counted, device_name
+from customresnet.training.run_log import RunLog, counted, images_seen, opening_lines
 
 
 class Trainer(pl.Trainer):
@@ -104,11 +105,8 @@ class Trainer(pl.Trainer):
     def fit(  # type: ignore[override]
         self,
         model: ImageClassifier,
-        train_dataloaders: None = None,
-        val_dataloaders: None = None,
-        datamodule: CIFAR10DataModule | None = None,
+        datamodule: CIFAR10DataModule,
         ckpt_path: str | None = None,
-        weights_only: bool | None = None,
         lr_find: LRRangeTest = LRRangeTest(),
     ) -> None:
         """Find the learning rates, train, and evaluate after every epoch.
@@ -117,32 +115,35 @@ class Trainer(pl.Trainer):
             model: The classifier to train.
             datamodule: Its data.
             ckpt_path: Go on with a run: last (the newest unfinished one of this name), a checkpoint or a run's folder.
-            weights_only: Refuse checkpoints that hold more than plain data; the default.
             lr_find: The LR range test that sets the learning rates not given; skipped on resume.
         """
-        if datamodule is None:
-            raise UserError("fit needs a datamodule")
         if ckpt_path:
             ckpt_path = str(
                 runs.find_checkpoint(ckpt_path, Path(self.default_root_dir), self.run_name, unfinished=True)
             )
             self._go_on_in(runs.run_folder(Path(ckpt_path)))
+        model.check_schedule(self.max_epochs, self.max_steps)
         self._make_log_folder()
         datamodule.setup("fit")
-        self.print(self._opening(model, datamodule))
+        classes = len(datamodule.train_images.classes)
+        if classes != model.hparams["num_classes"] and not ckpt_path:  # a checkpoint is compared when it is loaded
+            raise UserError(
+                f"the data has {classes} classes; received --model.num_classes {model.hparams['num_classes']}"
+            )
+        self.print(opening_lines(self, model, datamodule, self._precision_reason))
         if self.fast_dev_run:
             self.print(f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
         elif not ckpt_path and None in (model.hparams["lr_max"], model.hparams["lr_min"]):
-            self._set_bounds(model, self._find_bounds(model, datamodule, lr_find))
+            self._find_bounds(model, datamodule, lr_find).set_missing_bounds(model)
         if datamodule.val_size and self.checkpoint_callback:
             self.callbacks.append(_checkpoint("best", monitor="val/acc", mode="max"))
-        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
+        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         if self.fast_dev_run or not self.run_log.rows:
             return
-        seconds = self.run_log.seconds
+        self.run_log.stop_clock()
         if datamodule.val_size:
             super().test(model, datamodule=datamodule, verbose=False)  # the one look at the test set
-        self.run_log.finish(self, model, seconds)
+        self.run_log.finish(self, model)
 
     def find_learning_rates(
         self, model: ImageClassifier, datamodule: CIFAR10DataModule, lr_find: LRRangeTest = LRRangeTest()
@@ -156,7 +157,7 @@ class Trainer(pl.Trainer):
         """
         self._make_log_folder()
         datamodule.setup("fit")
-        self.print(self._opening(model, datamodule))
+        self.print(opening_lines(self, model, datamodule, self._precision_reason))
         result = self._find_bounds(model, datamodule, lr_find)
         self.print(f"to train with them: --model.lr_max {result.lr_max:.3g} --model.lr_min {result.lr_min:.3g}")
         return result
@@ -181,18 +182,6 @@ class Trainer(pl.Trainer):
             self.logger.experiment.flush()
         return result
 
-    @staticmethod
-    def _set_bounds(model: ImageClassifier, found: LRRangeResult) -> None:
-        """Take what was found for the bounds that were not given."""
-        lr_max = model.hparams["lr_max"] or found.lr_max
-        lr_min = model.hparams["lr_min"] or min(found.lr_min, lr_max / 10)
-        if lr_max < lr_min:
-            raise UserError(
-                f"--model.lr_min {lr_min:g} is above the LRMAX {lr_max:g} that the LR range test found; "
-                "give --model.lr_max too"
-            )
-        model.set_lr_bounds(lr_max, lr_min)
-
     def _go_on_in(self, folder: Path) -> None:
         """Log into the folder of the run that is resumed, if it is one."""
         if isinstance(self.logger, TensorBoardLogger) and folder.parent.parent.name == runs.LOGS:
@@ -206,22 +195,6 @@ class Trainer(pl.Trainer):
             Path(self.log_dir).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to --trainer.default_root_dir {self.default_root_dir} ({error})") from error
-
-    def _opening(self, model: ImageClassifier, datamodule: CIFAR10DataModule) -> str:
-        train, test = datamodule.train_images, datamodule.test_images
-        device = device_name(self.strategy.root_device)
-        parameters = sum(p.numel() for p in model.net.parameters())
-        held_out = f", {datamodule.val_size:,} validation" if datamodule.val_size else ""
-        return "\n".join(
-            [
-                f"network: {type(model.net).__name__}, {parameters:,} parameters",
-                f"data: {datamodule.source}, {len(train):,} training{held_out} and {len(test):,} test images, "
-                f"{len(train.classes)} classes",
-                f"training images: {datamodule.engine(augment=True)}",
-                f"test images: {datamodule.engine(augment=False)}",
-                f"device: {device}; precision {self.precision} ({self._precision_reason})",
-            ]
-        )
 
     # ------------------------------------------------------------------------------------------------------- evaluation
 
@@ -237,7 +210,8 @@ class Trainer(pl.Trainer):
         """
         self.logger = None
         figures = super().validate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)[0]
-        return self._show_evaluation("validate", figures, self.val_dataloaders, ckpt_path)
+        total = images_seen(self.val_dataloaders, self.num_val_batches)
+        return self._show_evaluation("validate", figures, total, ckpt_path)
 
     def test(  # type: ignore[override]
         self, model: ImageClassifier, datamodule: CIFAR10DataModule, ckpt_path: str | None = None
@@ -251,17 +225,17 @@ class Trainer(pl.Trainer):
         """
         self.logger = None
         figures = super().test(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)[0]
-        return self._show_evaluation("test", figures, self.test_dataloaders, ckpt_path)
+        total = images_seen(self.test_dataloaders, self.num_test_batches)
+        return self._show_evaluation("test", figures, total, ckpt_path)
 
     def _show_evaluation(
-        self, command: str, figures: Mapping[str, float], loader: Any, ckpt_path: str | None
+        self, command: str, figures: Mapping[str, float], total: int, ckpt_path: str | None
     ) -> dict[str, Any]:
-        total = len(loader.dataset.data)
-        result = evaluation_result(figures, total, self.datamodule.source, ckpt_path or "")
         stage = "val" if "val/acc" in figures else "test"
         self.print(f"{stage} accuracy {counted(figures[f'{stage}/acc'], total)}, loss {figures[f'{stage}/loss']:.4f}")
-        if ckpt_path and self.is_global_zero:
-            self.print(write_beside(ckpt_path, f"{command}.json", result))
+        counts = {f"{stage}/correct": round(figures[f"{stage}/acc"] * total), f"{stage}/images": total}
+        result = {**figures, **counts, "source": self.datamodule.source, "checkpoint": ckpt_path}
+        self._write_beside(ckpt_path, f"{command}.json", result)
         return result
 
     def predict(  # type: ignore[override]
@@ -297,9 +271,20 @@ class Trainer(pl.Trainer):
         batches: Any = super().predict(model, dataloaders=DataLoader(inputs, batch_size=256), ckpt_path=ckpt_path)
         rows = predictions(paths, sizes, torch.cat(batches), prep, top_k)
         self.print(prediction_table(rows, prep.image_size))
-        if ckpt_path and self.is_global_zero:
-            self.print(write_beside(ckpt_path, "predictions.json", rows))
+        self._write_beside(ckpt_path, "predictions.json", rows)
         return rows
+
+    def _write_beside(self, ckpt_path: str | None, name: str, content: Any) -> None:
+        """Write a result as JSON into the folder of the checkpoint's run."""
+        if not ckpt_path or not self.is_global_zero:
+            return
+        path = runs.run_folder(Path(ckpt_path)) / name
+        try:
+            runs.write_atomically(path, json.dumps(content, indent=1))
+        except OSError as error:  # the answer is on the screen already
+            self.print(f"warning: could not write {path} ({error})")
+        else:
+            self.print(f"written: {path}")
 
 
 def _checkpoint(name: str, **kwargs: Any) -> ModelCheckpoint:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from customresnet import Augmentation, CIFAR10DataModule
-from customresnet.data.datamodule import BatchRequests
+from customresnet.data.batches import BatchRequests
 from customresnet.errors import UserError
 
 

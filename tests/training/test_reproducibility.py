@@ -100,6 +100,13 @@ def test_a_resumed_run_may_not_change_its_length(run):
     assert "--trainer.max_epochs" in outcome.err
 
 
+def test_a_resumed_run_may_not_change_its_schedule(run):
+    run("fit", *SMALL, *BOUNDS)
+    outcome = run("fit", "--ckpt_path", str(FOLDER / "version_0"), "--model.lr_max", "0.1")
+    assert outcome.code == 2
+    assert "--model.lr_max: received 0.1, but the checkpoint was trained with 0.003" in outcome.err
+
+
 def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
     words = [*SMALL, *BOUNDS, "--trainer.max_epochs", "200"]
     command = [sys.executable, "-m", "customresnet", "fit", *words]

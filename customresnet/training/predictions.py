@@ -1,32 +1,11 @@
-"""Show and keep what validate, test and predict found."""
+"""Class probabilities of single pictures, as JSON and as a table."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from customresnet.data.datamodule import Preprocessing
-from customresnet.training import runs
-from customresnet.training.run_log import write_atomically
-
-
-def write_beside(ckpt_path: str, name: str, content: Any) -> str:
-    """Write a result as JSON into the folder of the checkpoint's run; returns the line that says so."""
-    path = runs.run_folder(Path(ckpt_path)) / name
-    try:
-        write_atomically(path, json.dumps(content, indent=1))
-    except OSError as error:
-        return f"warning: could not write {path} ({error})"
-    return f"written: {path}"
-
-
-def evaluation_result(figures: Mapping[str, float], total: int, source: str, ckpt_path: str) -> dict[str, Any]:
-    """The JSON of validate and test: loss, accuracy, and how many of how many images are right."""
-    stage = "val" if "val/acc" in figures else "test"
-    counts = {f"{stage}/correct": round(figures[f"{stage}/acc"] * total), f"{stage}/images": total}
-    return {**figures, **counts, "source": source, "checkpoint": ckpt_path}
 
 
 def predictions(
