@@ -1,0 +1,42 @@
+"""The Makefile, as far as it goes without installing anything."""
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def make(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_help_lists_every_target_with_a_line():
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    shown = make().stdout
+    for target in targets:
+        assert re.search(rf"^  make {target} +\w", shown, re.M), target
+
+
+def test_an_old_python_is_refused_in_one_line(tmp_path):
+    old = tmp_path / "python3.9"
+    old.write_text('#!/bin/sh\ncase "$*" in *--version*) echo Python 3.9.1;; *) exit 1;; esac\n')
+    old.chmod(0o755)
+    done = make("demo", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
+    assert done.returncode == 2
+    assert (
+        f"Python 3.11 or newer is needed; {old} is Python 3.9.1. Name another: make demo PYTHON=python3.12"
+        in done.stdout
+    )
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_finished_setup_is_not_done_again(tmp_path):
+    venv = tmp_path / "venv"
+    venv.mkdir()
+    (venv / ".installed").touch()
+    assert "pip" not in make("--dry-run", "setup", f"VENV={venv}").stdout
+    (venv / ".installed").unlink()
+    planned = make("--dry-run", "setup", f"VENV={venv}", "PIP_ARGS=--no-cache-dir").stdout
+    assert "--constraint constraints.txt --no-cache-dir" in planned
+    assert "downloads about 3 GB" in planned
