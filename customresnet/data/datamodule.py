@@ -95,6 +95,8 @@ class CIFAR10DataModule(pl.LightningDataModule):
     def _check_options(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"--data.batch_size must be at least 1; received {self.batch_size}")
+        if self.seed < 0:
+            raise UserError(f"--data.seed must be 0 or more; received {self.seed}")
         if self.val_size < 0:
             raise UserError(f"--data.val_size must be 0 or more; received {self.val_size}")
         if self.num_workers != "auto" and self.num_workers < 0:
@@ -127,9 +129,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
             self._test = self._load("test")
 
     def _load(self, split: sources.Split) -> LabelledImages:
-        data = sources.load(self.source, self.root, split, self.image_size)
-        data.images.share_memory_()  # worker processes then map these pages instead of copying them
-        return data
+        return sources.load(self.source, self.root, split, self.image_size)
 
     def _hold_out(self, train: LabelledImages) -> tuple[LabelledImages, LabelledImages | None]:
         if not self.val_size:
@@ -145,10 +145,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         kept, held = train_test_split(
             np.arange(len(train)), test_size=self.val_size, stratify=train.labels, random_state=self.seed
         )
-        parts = [train.subset(torch.from_numpy(np.sort(part))) for part in (kept, held)]
-        for part in parts:
-            part.images.share_memory_()
-        return parts[0], parts[1]
+        return train.subset(torch.from_numpy(np.sort(kept))), train.subset(torch.from_numpy(np.sort(held)))
 
     @property
     def train_images(self) -> LabelledImages:
@@ -179,6 +176,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         workers = self._workers()
         return {
+            # a worker process maps the images' pages: torch moves a tensor it is sent to shared memory
             "dataset": ImageBatches(data, self.engine(augment=training)),
             "batch_size": None,  # a request is a whole batch already
             "sampler": BatchRequests(

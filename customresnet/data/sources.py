@@ -12,11 +12,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
 from customresnet.errors import UserError
+from customresnet.screen import interactive
 
 SourceName = Literal["cifar10", "folder", "digits"]
 Split = Literal["train", "test"]
@@ -81,8 +82,11 @@ def fit_to_square(image: Image.Image, size: int) -> Image.Image:
 def decode(name: str, file: Callable[[], bytes]) -> Image.Image:
     """Decode one image file to RGB; ``name`` is for the error."""
     try:
-        return Image.open(io.BytesIO(file())).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(file())))
+        if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        return image.convert("RGB")
+    except Exception as error:  # damaged bytes make a decoder raise anything
         raise UserError(f"cannot read the image {name}: {error}; mend or remove that file") from error
 
 
@@ -128,18 +132,23 @@ def _load_digits(split: Split) -> LabelledImages:
 
 @contextmanager
 def _open_tree(root: Path | None) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """All names in a directory or .zip, and how to read one."""
+    """All names in a directory or .zip, those of folders with a "/" at the end, and how to read one."""
     if root is None:
         raise UserError("--data.source folder needs --data.root: a directory or .zip of {train,test}/<class>/ images")
     if root.is_dir():
-        yield [p.relative_to(root).as_posix() for p in root.rglob("*")], lambda name: (root / name).read_bytes()
+        names = []
+        for folder, subfolders, files in os.walk(root):
+            inside = Path(folder).relative_to(root)
+            names += [f"{(inside / name).as_posix()}/" for name in subfolders]
+            names += [(inside / name).as_posix() for name in files]
+        yield names, lambda name: (root / name).read_bytes()
     elif root.is_file():
         try:
             archive = zipfile.ZipFile(root)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f"--data.root {root} is neither a directory nor a readable .zip ({error})") from error
         with archive:
-            yield [name.rstrip("/") for name in archive.namelist()], archive.read
+            yield archive.namelist(), archive.read
     else:
         raise UserError(f"--data.root {root} does not exist; it must be a directory or a .zip")
 
@@ -165,7 +174,9 @@ def _load_folder(root: Path | None, split: Split, image_size: int | None) -> Lab
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             done = pool.map(fill, range(len(files)))
-            for _ in tqdm(done, f"reading {split} images", len(files), leave=False, unit="img", disable=None):
+            for _ in tqdm(
+                done, f"reading {split} images", len(files), leave=False, unit="img", disable=not interactive()
+            ):
                 pass
     labels = torch.tensor([label for _, label in files])
     return LabelledImages(torch.from_numpy(images), labels, tuple(classes))
@@ -173,19 +184,25 @@ def _load_folder(root: Path | None, split: Split, image_size: int | None) -> Lab
 
 def _image_tree(names: Iterable[str], root: Path | None) -> dict[str, dict[str, list[str]]]:
     """Split -> class -> sorted image names; one wrapping directory, as repository zips have, is looked through."""
-    paths = [p for p in map(PurePosixPath, sorted(names)) if not any(x.startswith((".", "__MACOSX")) for x in p.parts)]
-    for depth in (0, 1):
-        tree: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
-        for path in paths:
-            parts = path.parts[depth:]
-            if len(parts) == 2 and parts[0] in tree:
-                # In a directory listing or a zip with folder entries, a class without images shows up here only.
-                if path.suffix.lower() not in IMAGE_SUFFIXES:
-                    tree[parts[0]].setdefault(parts[1], [])
-            elif len(parts) == 3 and parts[0] in tree and path.suffix.lower() in IMAGE_SUFFIXES:
-                tree[parts[0]].setdefault(parts[1], []).append(str(path))
-        if tree["train"] and tree["test"]:
-            return tree
+    found: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for name in sorted(names):
+        parts = PurePosixPath(name).parts
+        if any(part.startswith((".", "__MACOSX")) for part in parts):
+            continue
+        depth = next((d for d in (0, 1) if parts[d : d + 1] in (("train",), ("test",))), None)
+        if depth is None:
+            continue
+        split, inside = parts[depth], parts[depth + 1 :]
+        tree = found.setdefault("/".join(parts[:depth]), {"train": {}, "test": {}})
+        if len(inside) == 1 and name.endswith("/"):
+            tree[split].setdefault(inside[0], [])  # how a class without images shows up
+        elif len(inside) == 2 and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+            tree[split].setdefault(inside[0], []).append(name)
+    whole = {wrapper: tree for wrapper, tree in found.items() if tree["train"] and tree["test"]}
+    if len(whole) == 1:
+        return next(iter(whole.values()))
+    if whole:
+        raise UserError(f"--data.root {root} holds several data sets: {', '.join(map(repr, whole))}; name one of them")
     raise UserError(f"--data.root {root} holds no {{train,test}}/<class>/*.{{png,jpg,jpeg}}")
 
 

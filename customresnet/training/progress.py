@@ -1,18 +1,19 @@
 """One progress bar for the whole run, so that its time left is the run's."""
 
-import sys
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
+from customresnet.screen import interactive
+
 
 class RunProgress(TQDMProgressBar):
     """A bar over all steps of the run with loss, accuracy and LR beside it; no bar where the output is a file."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=1 if sys.stdout.isatty() else 0)
+        super().__init__(refresh_rate=1 if interactive() else 0)
 
     def init_train_tqdm(self) -> Tqdm:
         bar = super().init_train_tqdm()
@@ -22,7 +23,8 @@ class RunProgress(TQDMProgressBar):
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_start(trainer)
         bar = self.train_progress_bar
-        bar.total = int(trainer.estimated_stepping_batches) * trainer.accumulate_grad_batches
+        batches = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
+        bar.total = batches if trainer.max_steps == -1 else trainer.max_steps * trainer.accumulate_grad_batches
         bar.initial = bar.n = trainer.current_epoch * int(trainer.num_training_batches)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:

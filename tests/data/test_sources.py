@@ -109,6 +109,34 @@ def test_a_damaged_tree_is_refused_by_name(tmp_path, damage, message):
         sources.load("folder", tree, "train")
 
 
+def test_two_data_sets_side_by_side_are_not_merged(tmp_path):
+    for name in ("v1", "v2"):
+        make_tree(tmp_path / "both" / name)
+    with pytest.raises(UserError, match="several data sets: 'v1', 'v2'; name one of them"):
+        sources.load("folder", tmp_path / "both", "train")
+    assert len(sources.load("folder", tmp_path / "both/v1", "train")) == 12
+
+
+def test_other_files_beside_the_classes_do_no_harm(tmp_path):
+    tree = make_tree(tmp_path / "tree")
+    (tree / "train/labels.csv").write_text("x")
+    (tree / "README.md").write_text("x")
+    (tree / "train/cat/notes.txt").write_text("x")
+    assert sources.load("folder", tree, "train").classes == ("cat", "dog", "owl")
+
+
+def test_photos_stand_upright_and_16_bit_grey_is_scaled(tmp_path):
+    photo = Image.new("RGB", (32, 32), (0, 0, 0))
+    photo.paste((255, 255, 255), (0, 0, 32, 16))  # the upper half
+    turned = photo.getexif()
+    turned[0x0112] = 3  # upside down
+    photo.save(tmp_path / "photo.png", exif=turned)
+    Image.fromarray(np.full((32, 32), 30_000, np.uint16)).save(tmp_path / "grey.png")
+    pixels, _, _ = sources.read_pictures([tmp_path / "photo.png", tmp_path / "grey.png"], 32)
+    assert (int(pixels[0, 0, 0, 0]), int(pixels[0, 31, 0, 0])) == (0, 255)
+    assert pixels[1].unique().tolist() == [30_000 // 257]
+
+
 def test_a_zip_that_is_none(tmp_path):
     (tmp_path / "x.zip").write_text("not a zip")
     with pytest.raises(UserError, match=r"x\.zip is neither a directory nor a readable \.zip"):
