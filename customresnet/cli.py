@@ -4,13 +4,10 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
-
-from customresnet.errors import UserError
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import jsonargparse
 import pytorch_lightning as pl
@@ -20,8 +17,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from customresnet.data import sources
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
+from customresnet.errors import UserError
 from customresnet.training import runs
-from customresnet.training.classifier import ImageClassifier
+from customresnet.training.classifier import ImageClassifier, refuse_contradiction
 from customresnet.training.trainer import Trainer
 
 # What Lightning says at each start is said here in the run's own opening lines, or is no mistake of the user's.
@@ -89,7 +87,7 @@ class SaveRunConfig(SaveConfigCallback):
     """Keep config.yaml in the run's folder, with the learning rates that were really used."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage != "fit":
+        if stage != "fit" or trainer.logger is None:
             return
         for name in ("lr_max", "lr_min"):
             self.config.model[name] = pl_module.hparams[name]
@@ -133,8 +131,9 @@ class CLI(LightningCLI):
         root = Path(config.trainer.default_root_dir or ".")
         path = runs.find_checkpoint(config.ckpt_path, root, config.trainer.run_name, unfinished=unfinished)
         saved = runs.run_folder(path) / "config.yaml"
-        if saved.is_file():
-            command, *words = without_configs(args)
+        self._of_a_run = saved.is_file()
+        if self._of_a_run:
+            command, *words = without_presets(args)
             super().parse_arguments(parser, [command, "--config", str(saved), *words])
         self._command_config().ckpt_path = str(path)
 
@@ -151,12 +150,15 @@ class CLI(LightningCLI):
         checkpoint = runs.read_checkpoint(Path(config.ckpt_path))
         defaults = self._subcommand_parsers[command].get_defaults()
         for name, value in checkpoint["hyper_parameters"].items():
-            if name in config.model and config.model[name] == defaults.model[name]:
+            # without the run's config.yaml nobody knows whether a default was asked for
+            if not self._of_a_run and name in config.model and config.model[name] == defaults.model[name]:
                 config.model[name] = value
         preprocessing = Preprocessing.of_checkpoint(checkpoint)
-        for name in ("mean", "std", "image_size", "source"):
+        for name in ("mean", "std", "image_size"):
             if config.data[name] is None:
                 config.data[name] = getattr(preprocessing, name)
+            refuse_contradiction(f"--data.{name}", getattr(preprocessing, name), config.data[name])
+        config.data.source = config.data.source or preprocessing.source
         if command != "fit":
             config.model.compile = False  # one pass over the images does not pay for it
 
@@ -166,22 +168,21 @@ class CLI(LightningCLI):
             classes = sources.class_names(config.data.source or "cifar10", config.data.root)
             config.model.num_classes = len(classes)
 
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+    def _set_seed(self) -> None:
         try:
-            return super().instantiate_trainer(**kwargs)
-        except (ValueError, MisconfigurationException) as error:  # Lightning's words for a wrong --trainer flag
-            raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"--seed_everything {self._command_config().seed_everything}: {error}") from error
 
 
-def without_configs(words: list[str]) -> list[str]:
-    """A command line without its ``--config`` options."""
-    kept, skip = [], False
+def without_presets(words: list[str]) -> list[str]:
+    """A command line without the presets it names: the run that they were for knows them already."""
+    kept: list[str] = []
     for word in words:
-        if skip:
-            skip = False
-        elif word in ("-c", "--config"):
-            skip = True
-        elif not word.startswith("--config="):
+        option, _, value = word.rpartition("=") if word.startswith(("--config=", "-c=")) else ("", "", word)
+        if not option and kept and kept[-1] in ("-c", "--config") and (PRESETS / f"{word}.yaml").is_file():
+            kept.pop()
+        elif not (option and (PRESETS / f"{value}.yaml").is_file()):
             kept.append(word)
     return kept
 
@@ -209,8 +210,15 @@ def main(args: list[str] | None = None) -> None:
             load_from_checkpoint_support=False,  # plain arguments need no instantiator in the checkpoint
             args=argv,
         )
-    except UserError as error:
-        if debug:
+    except (UserError, MisconfigurationException, ValueError) as error:
+        if debug or not (isinstance(error, UserError) or raised_by_lightning(error)):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        flag = "" if isinstance(error, UserError) else "--trainer: "
+        print(f"error: {flag}{' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def raised_by_lightning(error: BaseException) -> bool:
+    """Whether Lightning itself refused something, as it does with a wrong --trainer flag."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].startswith(("pytorch_lightning", "lightning_fabric"))

@@ -23,8 +23,7 @@ def one_line(outcome, *parts: str) -> None:
     assert outcome.code == 2
     lines = [line for line in outcome.err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1
-    assert "Traceback" not in outcome.err
-    assert "usage:" not in outcome.err
+    assert len(outcome.err.strip().splitlines()) <= 2
     for part in parts:
         assert part in lines[0]
 
@@ -55,6 +54,16 @@ def one_line(outcome, *parts: str) -> None:
         (["fit", "--trainer.precision", "nope"], ["--trainer", "precision", "nope"]),
         (["fit", "--trainer.accelerator", "nope"], ["--trainer", "accelerator", "nope"]),
         (["fit", "--trainer.max_epochs", "-5"], ["--trainer", "max_epochs", "-5"]),
+        (["fit", *SMALL, "--trainer.max_epochs", "0"], ["nothing to train", "--trainer.max_epochs"]),
+        (["fit", *SMALL, "--trainer.limit_train_batches", "0.01"], ["--trainer", "limit_train_batches"]),
+        (["fit", *SMALL, *BOUNDS, "--trainer.val_check_interval", "1000"], ["--trainer", "val_check_interval", "1000"]),
+        (["fit", *SMALL, "--trainer.overfit_batches", "2"], ["--trainer.overfit_batches", "limit_train_batches"]),
+        (["fit", *SMALL, "--data.seed", "-1"], ["--data.seed must be 0 or more; received -1"]),
+        (["fit", *SMALL, "--seed_everything", "-1"], ["--seed_everything -1"]),
+        (
+            ["fit", *SMALL, "--model.peak_epoch", "2", "--trainer.max_steps", "12"],
+            ["--model.peak_epoch 2 is beyond", "1 epochs"],
+        ),
         (["fit", "--model.dropout", "1"], ["--model.dropout", "received 1"]),
         (["fit", "--model.momentum", "[0.95, 0.85]"], ["--model.momentum", "[0.95, 0.85]"]),
         (["fit", *SMALL, "--lr_find.steps", "5"], ["--lr_find.steps must be at least 10; received 5"]),
@@ -144,20 +153,19 @@ def test_fit_without_network_and_data_ends_in_one_line(tmp_path):
 
 
 def test_help_lists_every_command_with_a_line_and_starts_fast(tmp_path):
-    def seconds(*command: str) -> float:
-        start = time.perf_counter()
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-        return time.perf_counter() - start
+    def best_of_two(*command: str) -> float:
+        took = []
+        for _ in range(2):
+            start = time.perf_counter()
+            subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+            took.append(time.perf_counter() - start)
+        return min(took)
 
     shown = process("--help", cwd=tmp_path).stdout
     for command in cli.CLI.subcommands():
         assert f"\n    {command} " in shown
-    pairs = [
-        seconds(sys.executable, "-m", "customresnet", "--help")
-        / seconds(sys.executable, "-c", "import pytorch_lightning.cli")
-        for _ in range(2)
-    ]
-    assert min(pairs) < 1.3
+    ours = best_of_two(sys.executable, "-m", "customresnet", "--help")
+    assert ours < 1.3 * best_of_two(sys.executable, "-c", "import pytorch_lightning.cli")
 
 
 def test_importing_the_package_is_light(tmp_path):
@@ -241,6 +249,79 @@ def test_a_held_out_set_is_watched_and_the_test_set_looked_at_once(run):
     assert read_json(folder / "validate.json")["val/acc"] == result["val/acc"]
 
 
+def test_the_best_checkpoint_is_the_best_also_when_the_run_was_resumed(run):
+    run("fit", *SMALL, *BOUNDS, "--data.val_size", "100", "--trainer.max_epochs", "3")
+    folder = Path("lightning_logs/demo/version_0")
+    os.unlink(folder / "result.json")  # as if it had been killed just before its end
+    path = folder / "checkpoints/last.ckpt"
+    whole = torch.load(path, weights_only=True)
+    rows = next(state["rows"] for name, state in whole["callbacks"].items() if name.startswith("RunLog"))
+    best = max(rows, key=lambda row: row["val/acc"])
+    assert torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["epoch"] + 1 == best["epoch"]
+    outcome = run("fit", "--config", "demo", "--ckpt_path", "last")
+    assert outcome.code == 0, outcome.err
+    assert "dirpath has changed" not in outcome.err
+    assert "/360" in outcome.out
+    assert read_json(folder / "result.json")["test/images"] == 360
+
+
+def test_a_run_that_stops_between_evaluations_is_evaluated_at_its_end(run):
+    outcome = run("fit", *SMALL, *BOUNDS, "--trainer.max_steps", "20", "--trainer.max_epochs", "9")
+    assert outcome.code == 0
+    folder = Path("lightning_logs/demo/version_0")
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    assert rows[0] == "epoch,step,lr,test/acc,test/loss,train/acc,train/loss"
+    first, last = (row.split(",") for row in rows[1:])
+    assert (last[1], last[3]) == ("20", "")  # not the first epoch's figure once more
+    result = read_json(folder / "result.json")
+    assert result["steps"] == 20
+    assert run("test", "--ckpt_path", str(folder)).code == 0
+    tested = read_json(folder / "test.json")
+    assert result["test/loss"] != pytest.approx(float(first[4]))
+    assert result["test/correct"] == tested["test/correct"]
+
+
+def test_evaluation_can_be_limited_or_left_out(run):
+    outcome = run("fit", *SMALL, *BOUNDS, "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1")
+    assert outcome.code == 0
+    assert "/128 (" in outcome.out
+    outcome = run("fit", *SMALL, *BOUNDS, "--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1")
+    assert outcome.code == 0
+    assert "not evaluated" in outcome.out
+    assert "test/acc" not in read_json(Path("lightning_logs/demo/version_1/result.json"))
+
+
+def test_without_a_logger_only_checkpoints_are_kept(run):
+    assert run("fit", *SMALL, *BOUNDS, "--trainer.logger", "false").code == 0
+    assert [p.as_posix() for p in Path().rglob("*") if p.is_file()] == ["checkpoints/last.ckpt"]
+
+
+def test_two_processes_share_the_work_and_one_folder(tmp_path):
+    words = [
+        "fit",
+        *SMALL,
+        *BOUNDS,
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.devices",
+        "2",
+        "--trainer.strategy",
+        "ddp",
+    ]
+    done = process(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    runs = tmp_path / "lightning_logs/demo"
+    assert [p.name for p in runs.iterdir()] == ["version_0"]
+    result = read_json(runs / "version_0/result.json")
+    assert result["test/images"] == 360
+    assert result["steps"] == 12  # 2 epochs of 1,437 images, 2 x 128 a step
+    assert f"{result['test/correct']}/360" in done.stdout
+
+
+def test_a_finished_run_is_not_gone_on_with(run, small_run):
+    one_line(run("fit", "--ckpt_path", str(small_run)), "this run is finished", "result.json")
+
+
 def test_predict_names_the_class_of_pictures_of_any_size(run, small_run):
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -258,6 +339,8 @@ def test_predict_names_the_class_of_pictures_of_any_size(run, small_run):
     assert "from 48x32, resized and centre-cropped to 32x32" in outcome.out
     assert outcome.out.count("resized") == 1
     one_line(run("predict", "--ckpt_path", str(small_run), "--images", "nope.png"), "--images nope.png")
+    half = ["--data.mean", "[0.5, 0.5, 0.5]"]
+    one_line(run("predict", "--ckpt_path", str(small_run), "--images", "pictures", *half), "--data.mean", "[0.4914")
     Path("text.png").write_text("x")
     one_line(
         run("predict", "--ckpt_path", str(small_run), "--images", "pictures/0.png", "text.png"),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from customresnet.data.batches import Batch, fold
@@ -156,15 +156,17 @@ class ImageClassifier(pl.LightningModule):
         scheduler = self.one_cycle.scheduler(optimizer, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
-    def check_schedule(self, max_epochs: int | None, max_steps: int) -> None:
-        """Refuse a run that One Cycle does not fit, before anything is computed."""
-        endless = max_epochs in (None, -1)
-        if endless and max_steps == -1:
+    def check_schedule(self, epochs: float) -> None:
+        """Refuse a run, ``epochs`` long, that One Cycle does not fit, before anything is computed."""
+        if not math.isfinite(epochs):
             raise UserError("One Cycle needs an end: pass --trainer.max_epochs or --trainer.max_steps")
+        if epochs <= 0:
+            raise UserError("there is nothing to train: --trainer.max_epochs or --trainer.max_steps is 0")
         peak = self.hparams["peak_epoch"]
-        if peak is not None and not endless and peak > max_epochs:
+        if peak is not None and peak > epochs:
             raise UserError(
-                f"--model.peak_epoch {peak:g} is beyond the run of {max_epochs} epochs (--trainer.max_epochs)"
+                f"--model.peak_epoch {peak:g} is beyond the run of {epochs:g} epochs "
+                "(--trainer.max_epochs, --trainer.max_steps)"
             )
 
     @property
@@ -178,6 +180,10 @@ class ImageClassifier(pl.LightningModule):
     # -------------------------------------------------------------------------------------------------- checkpoints
 
     def setup(self, stage: str) -> None:
+        self._scheduled_steps = None
+        for metric in self.metrics.modules():
+            if isinstance(metric, Metric):
+                metric.reset()  # an earlier evaluation may have left inference tensors, which training cannot update
         if stage == "fit" and self._data is not None:
             self.preprocessing = self._data.preprocessing
 
@@ -199,14 +205,15 @@ class ImageClassifier(pl.LightningModule):
         if data is not None:
             for name in ("classes", "mean", "std", "image_size"):
                 flag = f"the classes of --data.source {data.source}" if name == "classes" else f"--data.{name}"
-                _agree(flag, getattr(self.preprocessing, name), getattr(data.preprocessing, name))
+                refuse_contradiction(flag, getattr(self.preprocessing, name), getattr(data.preprocessing, name))
         resumed = trainer is not None and trainer.state.fn == TrainerFn.FITTING
         for name in NETWORK_OPTIONS + (SCHEDULE_OPTIONS if resumed else ()):
-            _agree(f"--model.{name}", checkpoint["hyper_parameters"].get(name), self.hparams[name])
+            refuse_contradiction(f"--model.{name}", checkpoint["hyper_parameters"].get(name), self.hparams[name])
         self._scheduled_steps = checkpoint.get("scheduled_steps")
 
 
-def _agree(flag: str, saved: Any, own: Any) -> None:
+def refuse_contradiction(flag: str, saved: Any, own: Any) -> None:
+    """Raise a UserError if an option differs from the one that a checkpoint was trained with."""
     saved, own = (list(value) if isinstance(value, tuple) else value for value in (saved, own))
     if saved != own:
         raise UserError(f"{flag}: received {own}, but the checkpoint was trained with {saved}")

@@ -13,7 +13,7 @@ import warnings
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -121,11 +121,15 @@ def run_lr_range_test(
     model: ImageClassifier,
     datamodule: CIFAR10DataModule,
     test: LRRangeTest,
-    *,
-    accelerator: str = "cpu",
-    precision: str = "32-true",
+    **options: Any,
 ) -> LRRangeResult:
     """Run the test with Lightning's Tuner on a copy of the model in a Trainer of its own, so nothing is left behind.
+
+    Args:
+        model: The classifier to probe.
+        datamodule: Its data.
+        test: How the test runs.
+        options: What that Trainer must share with the run's own, such as the precision.
 
     Raises:
         UserError: No bounds can be read off the curve; the message says what to pass.
@@ -134,14 +138,12 @@ def run_lr_range_test(
     probe = copy.deepcopy(model)
     probe.hparams.update(lr_max=None, lr_min=None)  # a plain optimizer: the Tuner brings the schedule
     datamodule.setup("fit")
+    images = test.steps * options.get("accumulate_grad_batches", 1) * datamodule.batch_size
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
         trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            precision=precision,  # type: ignore[arg-type]
             # small data: as many epochs as the steps need, whatever the length of the run itself
-            max_epochs=math.ceil(test.steps * datamodule.batch_size / len(datamodule.train_images)) + 1,
+            max_epochs=math.ceil(images / len(datamodule.train_images)) + 1,
             limit_val_batches=0,
             use_distributed_sampler=False,
             logger=False,
@@ -149,6 +151,7 @@ def run_lr_range_test(
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=scratch,
+            **{"accelerator": "cpu", "devices": 1, **options},
         )
         # the Tuner's bar is for a terminal: in a log file it would leave a line for every step
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
@@ -164,6 +167,9 @@ def run_lr_range_test(
     lrs, losses = np.array(finder.results["lr"]), _unsmooth(finder.results["loss"])
     lrs = lrs[: len(losses)]
     finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
+    diverged = finite < len(losses) or losses[-1] > 2 * losses[0]
+    if finite < test.steps and not diverged:
+        raise UserError(f"the LR range test measured only {finite} of {test.steps} learning rates; {BY_HAND}")
     return choose_bounds(lrs[:finite], losses[:finite], test)
 
 

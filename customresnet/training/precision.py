@@ -28,6 +28,8 @@ def resolve_precision(precision: str, accelerator: str) -> tuple[str, str]:
     """
     kind = device_kind(accelerator)
     if precision != "auto":
+        if kind == "cpu" and precision in ("16-mixed", "16"):
+            precision = "bf16-mixed"  # what Lightning makes of it, too
         if kind == "cpu" and "bf16" in precision and not cpu_has_bf16():
             return precision, (
                 f"as asked; warning: this CPU has no {BF16_CPU_FLAGS}, so bf16 convolutions run many times slower "

@@ -4,6 +4,7 @@ import copy
 import csv
 import io
 import json
+import math
 import os
 import platform
 import time
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.trainer.states import TrainerFn
 
 from customresnet.data.augment import denormalize
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.training.runs import RESULT, write_atomically
+from customresnet.training import runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,11 +31,25 @@ class RunLog(pl.Callback):
     """Write down what happens. Its state travels in the checkpoint, so a resumed run goes on with its own history."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: a new run begins."""
         self.rows: list[dict[str, float]] = []
         self.images = 0  # trained on
         self._seconds_before = 0.0
         self._clock: float | None = None
         self._lr = float("nan")
+        self._evaluated_at = -1
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The last epoch's figures."""
+        return self.rows[-1]
+
+    @last.setter
+    def last(self, figures: dict[str, float]) -> None:
+        self.rows[-1] = figures
 
     # ------------------------------------------------------------------------------------------------ Lightning's hooks
 
@@ -63,41 +78,44 @@ class RunLog(pl.Callback):
         """Leave what comes after training out of ``seconds``."""
         self._seconds_before, self._clock = self.seconds, None
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluated_at = trainer.global_step
+
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        folder = trainer.log_dir  # asks all processes
         if trainer.fast_dev_run:
             return
-        metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if "/" in k}
+        # Lightning keeps an older evaluation's figures where this epoch had none
+        stages = ("train/", "val/", "test/") if self._evaluated_at == trainer.global_step else ("train/",)
+        metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if k.startswith(stages)}
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self._lr, **metrics}
         self.rows.append(row)
         trainer.print(epoch_line(row, trainer))
-        if trainer.log_dir and trainer.is_global_zero:
-            write_atomically(Path(trainer.log_dir) / "metrics.csv", as_csv(self.rows))
+        if trainer.logger is not None and trainer.is_global_zero:
+            runs.write_atomically(Path(folder) / "metrics.csv", as_csv(self.rows))
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.training:
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
             kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
-            go_on = "; go on with: fit --ckpt_path " + str(trainer.log_dir) if self.rows and trainer.log_dir else ""
-            trainer.print(f"interrupted: {kept}{go_on}")
+            folder = runs.shown(Path(trainer.log_dir)) if trainer.logger is not None else "PATH"
+            trainer.print(f"interrupted: {kept}" + (f"; go on with: fit --ckpt_path {folder}" if self.rows else ""))
 
     # ---------------------------------------------------------------------------------------------------------- results
 
-    @rank_zero_only
     def finish(self, trainer: Any, model: Any) -> None:
         """Write result.json, fill TensorBoard's hparams tab and say how the run ended."""
-        folder = Path(trainer.log_dir or ".")
-        datamodule: CIFAR10DataModule = trainer.datamodule
-        metrics = {**self.rows[-1], **{k: float(v) for k, v in trainer.callback_metrics.items()}}
-        held_out = datamodule.val_size > 0
-        loader = trainer.test_dataloaders if held_out else trainer.val_dataloaders
-        total = images_seen(loader, trainer.num_test_batches if held_out else trainer.num_val_batches)
+        folder, datamodule = trainer.log_dir, trainer.datamodule
+        metrics = {name: value for name, value in self.last.items() if "/" in name}
+        limit = trainer.limit_test_batches if datamodule.val_size else trainer.limit_val_batches
+        total = images_seen(len(datamodule.test_images), datamodule.batch_size, limit, trainer.world_size)
+        tested = "test/acc" in metrics
         result = {
-            **{k: v for k, v in metrics.items() if "/" in k},
-            "test/correct": round(metrics["test/acc"] * total),
-            "test/images": total,
+            **metrics,
+            **({"test/correct": round(metrics["test/acc"] * total), "test/images": total} if tested else {}),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "seconds": round(self.seconds, 1),
-            "images_per_second": round(self.images / self.seconds, 1),
+            "images_per_second": round(self.images / self.seconds, 1) if self.seconds else 0.0,
             "lr_max": model.hparams["lr_max"],
             "lr_min": model.hparams["lr_min"],
             "parameters": sum(p.numel() for p in model.net.parameters()),
@@ -106,15 +124,20 @@ class RunLog(pl.Callback):
             "device": device_name(trainer.strategy.root_device),
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "lightning": pl.__version__},
         }
-        write_atomically(folder / RESULT, json.dumps(result, indent=1))
-        if isinstance(trainer.logger, TensorBoardLogger):
-            final = {f"final/{k.replace('/', '_')}": v for k, v in metrics.items() if "/" in k}
-            trainer.logger.log_hyperparams(model.hparams, final, step=trainer.global_step)
         trainer.print(
-            f"test accuracy of the last epoch: {counted(metrics['test/acc'], total)}\n"
-            f"{trainer.current_epoch} epochs in {clock(self.seconds)}, evaluations included "
-            f"({result['images_per_second']:.0f} images/s)\nrun: {folder}"
+            f"test accuracy of the last epoch: {counted(metrics['test/acc'], total)}" if tested else "not evaluated"
         )
+        trainer.print(
+            f"{trainer.current_epoch} epochs in {clock(self.seconds)}, evaluations included "
+            f"({result['images_per_second']:.0f} images/s)"
+        )
+        if trainer.logger is None or not trainer.is_global_zero:
+            return
+        runs.write_atomically(Path(folder) / runs.RESULT, json.dumps(result, indent=1))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            final = {f"final/{name.replace('/', '_')}": value for name, value in metrics.items()}
+            trainer.logger.log_hyperparams(model.hparams, final, step=trainer.global_step)
+        trainer.print(f"run: {runs.shown(Path(folder))}")
 
     # --------------------------------------------------------------------------------------------------------- pictures
 
@@ -173,14 +196,21 @@ def epoch_line(row: dict[str, float], trainer: Any) -> str:
     line += f"  train loss {row['train/loss']:.4f} acc {row['train/acc']:.2%}"
     for stage in ("val", "test"):
         if f"{stage}/acc" in row:
-            total = images_seen(trainer.val_dataloaders, trainer.num_val_batches)
+            data = trainer.datamodule
+            images = data.val_size if stage == "val" else len(data.test_images)
+            total = images_seen(images, data.batch_size, trainer.limit_val_batches, trainer.world_size)
             line += f"  {stage} loss {row[f'{stage}/loss']:.4f} acc {counted(row[f'{stage}/acc'], total)}"
     return line
 
 
-def images_seen(loader: Any, batches: list[int | float]) -> int:
-    """How many images an evaluation counted; fewer than all only under --trainer.limit_*_batches."""
-    return min(len(loader.dataset.data), int(sum(batches)) * loader.sampler.batch_size)
+def images_seen(images: int, batch_size: int, limit: int | float | None, processes: int) -> int:
+    """How many of ``images`` an evaluation counts under --trainer.limit_*_batches (1.0 is all of them)."""
+    batches = math.ceil(math.ceil(images / processes) / batch_size)
+    if isinstance(limit, int):
+        batches = min(batches, limit)
+    elif limit is not None:
+        batches = int(batches * limit)
+    return min(images, batches * batch_size * processes)
 
 
 def counted(accuracy: float, total: int) -> str:
@@ -197,7 +227,8 @@ def clock(seconds: float) -> str:
 
 def as_csv(rows: list[dict[str, float]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -75,6 +75,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def shown(path: Path) -> Path:
+    """A path as short as it can be said from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that nobody ever reads half of it."""
     part = path.with_suffix(path.suffix + ".part")

@@ -1,7 +1,8 @@
 """Lightning's Trainer with this project's defaults: LR range test before fit, one folder a run, plain results."""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ class Trainer(pl.Trainer):
     Args:
         run_name: Runs are kept in lightning_logs/<run_name>/version_N.
         accelerator: Where to compute: auto, cpu, gpu, mps.
+        devices: How many of them, or which; auto takes all, and each then works on batches of its own.
         precision: auto takes bf16 or fp16 where the hardware is fast at it; or any of Lightning's.
         max_epochs: Epochs to train.
-        logger: True for TensorBoard, false for nothing.
+        logger: True for TensorBoard; false keeps nothing of a run but its checkpoints.
         callbacks: Callbacks besides this project's own.
         log_every_n_steps: Steps between two points of the LR and momentum curves.
         num_sanity_val_steps: Evaluation batches to try before training.
@@ -50,6 +52,7 @@ class Trainer(pl.Trainer):
         self,
         run_name: str = "customresnet",
         accelerator: str = "auto",
+        devices: int | str | list[int] = 1,
         precision: str = "auto",
         max_epochs: int = 24,
         logger: Logger | Iterable[Logger] | bool | None = None,
@@ -64,7 +67,10 @@ class Trainer(pl.Trainer):
     ) -> None:
         self.run_name = run_name
         self.run_log = RunLog()
-        precision, self._precision_reason = resolve_precision(precision, accelerator)
+        self._best: ModelCheckpoint | None = None
+        precision, self._precision_reason = resolve_precision(str(precision), accelerator)
+        if kwargs.get("overfit_batches"):
+            raise UserError("--trainer.overfit_batches is not supported; use --trainer.limit_train_batches")
         if logger is None or logger is True:
             logger = self._tensorboard(Path(default_root_dir or "."))
         given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
@@ -77,6 +83,7 @@ class Trainer(pl.Trainer):
             own.append(_checkpoint(Path(runs.LAST).stem))
         super().__init__(
             accelerator=accelerator,
+            devices=devices,
             precision=precision,  # type: ignore[arg-type]
             max_epochs=max_epochs,
             logger=logger,
@@ -98,7 +105,8 @@ class Trainer(pl.Trainer):
             (bar.print if bar else print)(*args, **kwargs)
 
     def _tensorboard(self, root: Path, version: str | None = None) -> TensorBoardLogger:
-        return TensorBoardLogger(str(root / runs.LOGS), self.run_name, version, default_hp_metric=False)
+        # absolute, so that a run resumed from elsewhere still knows its best checkpoint
+        return TensorBoardLogger(str(root.resolve() / runs.LOGS), self.run_name, version, default_hp_metric=False)
 
     # --------------------------------------------------------------------------------------------------------- training
 
@@ -117,33 +125,51 @@ class Trainer(pl.Trainer):
             ckpt_path: Go on with a run: last (the newest unfinished one of this name), a checkpoint or a run's folder.
             lr_find: The LR range test that sets the learning rates not given; skipped on resume.
         """
+        self.run_log.reset()
         if ckpt_path:
-            ckpt_path = str(
-                runs.find_checkpoint(ckpt_path, Path(self.default_root_dir), self.run_name, unfinished=True)
-            )
-            self._go_on_in(runs.run_folder(Path(ckpt_path)))
-        model.check_schedule(self.max_epochs, self.max_steps)
-        self._make_log_folder()
+            ckpt_path = self._resolve(ckpt_path, unfinished=True)
+            folder = runs.run_folder(Path(ckpt_path))
+            if (folder / runs.RESULT).is_file():
+                raise UserError(f"--ckpt_path {ckpt_path}: this run is finished; see {folder / runs.RESULT}")
+            self._go_on_in(folder)
         datamodule.setup("fit")
+        model.check_schedule(self._epochs(datamodule))
         classes = len(datamodule.train_images.classes)
         if classes != model.hparams["num_classes"] and not ckpt_path:  # a checkpoint is compared when it is loaded
             raise UserError(
                 f"the data has {classes} classes; received --model.num_classes {model.hparams['num_classes']}"
             )
+        self._make_log_folder()
         self.print(opening_lines(self, model, datamodule, self._precision_reason))
-        if self.fast_dev_run:
-            self.print(f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
-        elif not ckpt_path and None in (model.hparams["lr_max"], model.hparams["lr_min"]):
-            self._find_bounds(model, datamodule, lr_find).set_missing_bounds(model)
-        if datamodule.val_size and self.checkpoint_callback:
-            self.callbacks.append(_checkpoint("best", monitor="val/acc", mode="max"))
+        if not ckpt_path and None in (model.hparams["lr_max"], model.hparams["lr_min"]):
+            if self.fast_dev_run:
+                self.print(f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
+            else:
+                self._find_bounds(model, datamodule, lr_find).set_missing_bounds(model)
+        if datamodule.val_size and self.checkpoint_callback and self._best is None:
+            self._best = _checkpoint("best", monitor="val/acc", mode="max")
+            self.callbacks.append(self._best)
         super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         if self.fast_dev_run or not self.run_log.rows:
             return
         self.run_log.stop_clock()
         if datamodule.val_size:
-            super().test(model, datamodule=datamodule, verbose=False)  # the one look at the test set
+            self.run_log.last |= super().test(model, datamodule=datamodule, verbose=False)[0]  # the one look at it
+        elif "test/acc" not in self.run_log.last and self.limit_val_batches != 0:
+            self.run_log.last |= super().validate(model, datamodule=datamodule, verbose=False)[0]
         self.run_log.finish(self, model)
+
+    def _epochs(self, datamodule: CIFAR10DataModule) -> float:
+        """Length of the run in epochs, from --trainer.max_epochs and max_steps."""
+        epochs = math.inf if self.max_epochs in (None, -1) else float(self.max_epochs)
+        if self.max_steps == -1:
+            return epochs
+        return min(epochs, self.max_steps * self.accumulate_grad_batches / len(datamodule.train_dataloader()))
+
+    def _resolve(self, ckpt_path: str, *, unfinished: bool = False) -> str:
+        """The checkpoint that was meant: a file, a run's folder, or last."""
+        root = Path(self.default_root_dir)
+        return str(runs.find_checkpoint(ckpt_path, root, self.run_name, unfinished=unfinished))
 
     def find_learning_rates(
         self, model: ImageClassifier, datamodule: CIFAR10DataModule, lr_find: LRRangeTest = LRRangeTest()
@@ -169,15 +195,24 @@ class Trainer(pl.Trainer):
                 "--model.lr_max and --model.lr_min"
             )
         self.print(f"LR range test: {test.steps} steps, LR {test.min:g} to {test.max:g}")
+        device = self.strategy.root_device
         result = run_lr_range_test(
-            model, datamodule, test, accelerator=self.strategy.root_device.type, precision=str(self.precision)
+            model,
+            datamodule,
+            test,
+            accelerator=device.type,
+            devices=1 if device.index is None else [device.index],
+            precision=self.precision,
+            accumulate_grad_batches=self.accumulate_grad_batches,
+            gradient_clip_val=self.gradient_clip_val,
+            gradient_clip_algorithm=self.gradient_clip_algorithm,
         )
         found = ", ".join(f"{name} {lr:.2e}" for name, lr in result.candidates.items())
         self.print(f"LRMAX {result.lr_max:.2e} ({test.choose}), LRMIN {result.lr_min:.2e}; candidates: {found}")
-        if self.log_dir:
-            result.save(Path(self.log_dir))
-            self.print(f"plot: {Path(self.log_dir) / 'lr_find.png'}")
         if isinstance(self.logger, TensorBoardLogger):
+            folder = Path(self.logger.log_dir)
+            result.save(folder)
+            self.print(f"plot: {runs.shown(folder / 'lr_find.png')}")
             self.logger.experiment.add_figure("LR range test", result.figure())
             self.logger.experiment.flush()
         return result
@@ -189,10 +224,10 @@ class Trainer(pl.Trainer):
             self.logger = self._tensorboard(folder.parents[2], folder.name)
 
     def _make_log_folder(self) -> None:
-        if not self.log_dir or self.fast_dev_run:
+        if self.logger is None or self.fast_dev_run or not self.is_global_zero:
             return
         try:
-            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+            Path(self.logger.log_dir or ".").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to --trainer.default_root_dir {self.default_root_dir} ({error})") from error
 
@@ -208,10 +243,9 @@ class Trainer(pl.Trainer):
             datamodule: Its data.
             ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
         """
-        self.logger = None
-        figures = super().validate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)[0]
-        total = images_seen(self.val_dataloaders, self.num_val_batches)
-        return self._show_evaluation("validate", figures, total, ckpt_path)
+        figures, ckpt_path = self._without_logger(super().validate, model, datamodule, ckpt_path)
+        held_out = datamodule.val_size or len(datamodule.test_images)
+        return self._show_evaluation("validate", figures, held_out, self.limit_val_batches, ckpt_path)
 
     def test(  # type: ignore[override]
         self, model: ImageClassifier, datamodule: CIFAR10DataModule, ckpt_path: str | None = None
@@ -223,14 +257,25 @@ class Trainer(pl.Trainer):
             datamodule: Its data.
             ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
         """
-        self.logger = None
-        figures = super().test(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)[0]
-        total = images_seen(self.test_dataloaders, self.num_test_batches)
-        return self._show_evaluation("test", figures, total, ckpt_path)
+        figures, ckpt_path = self._without_logger(super().test, model, datamodule, ckpt_path)
+        images = len(datamodule.test_images)
+        return self._show_evaluation("test", figures, images, self.limit_test_batches, ckpt_path)
+
+    def _without_logger(
+        self, evaluate: Any, model: ImageClassifier, datamodule: CIFAR10DataModule, ckpt_path: str | None
+    ) -> tuple[dict[str, float], str | None]:
+        """Evaluate without opening a new run folder for it."""
+        ckpt_path = self._resolve(ckpt_path) if ckpt_path else None
+        loggers, self.loggers = self.loggers, []
+        try:
+            return dict(evaluate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)[0]), ckpt_path
+        finally:
+            self.loggers = loggers
 
     def _show_evaluation(
-        self, command: str, figures: Mapping[str, float], total: int, ckpt_path: str | None
+        self, command: str, figures: dict[str, float], images: int, limit: int | float | None, ckpt_path: str | None
     ) -> dict[str, Any]:
+        total = images_seen(images, self.datamodule.batch_size, limit, self.world_size)
         stage = "val" if "val/acc" in figures else "test"
         self.print(f"{stage} accuracy {counted(figures[f'{stage}/acc'], total)}, loss {figures[f'{stage}/loss']:.4f}")
         counts = {f"{stage}/correct": round(figures[f"{stage}/acc"] * total), f"{stage}/images": total}
@@ -259,6 +304,7 @@ class Trainer(pl.Trainer):
             raise UserError("predict needs --images: image files, or directories of them")
         if top_k < 1:
             raise UserError(f"--top_k must be at least 1; received {top_k}")
+        ckpt_path = self._resolve(ckpt_path) if ckpt_path else None
         if ckpt_path:
             prep = Preprocessing.of_checkpoint(runs.read_checkpoint(Path(ckpt_path)))
         elif model.preprocessing:
@@ -267,8 +313,11 @@ class Trainer(pl.Trainer):
             raise UserError("predict needs --ckpt_path: last, a checkpoint or a run's folder")
         squares, paths, sizes = read_pictures([Path(i) for i in images], prep.image_size)
         inputs: Any = AlbumentationsEngine(NO_AUGMENTATION, prep.mean, prep.std, prep.image_size)(squares, seed=0)
-        self.logger = None
-        batches: Any = super().predict(model, dataloaders=DataLoader(inputs, batch_size=256), ckpt_path=ckpt_path)
+        loggers, self.loggers = self.loggers, []
+        try:
+            batches: Any = super().predict(model, dataloaders=DataLoader(inputs, batch_size=256), ckpt_path=ckpt_path)
+        finally:
+            self.loggers = loggers
         rows = predictions(paths, sizes, torch.cat(batches), prep, top_k)
         self.print(prediction_table(rows, prep.image_size))
         self._write_beside(ckpt_path, "predictions.json", rows)
@@ -284,7 +333,7 @@ class Trainer(pl.Trainer):
         except OSError as error:  # the answer is on the screen already
             self.print(f"warning: could not write {path} ({error})")
         else:
-            self.print(f"written: {path}")
+            self.print(f"written: {runs.shown(path)}")
 
 
 def _checkpoint(name: str, **kwargs: Any) -> ModelCheckpoint:

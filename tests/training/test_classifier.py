@@ -94,6 +94,17 @@ def test_a_checkpoint_meets_other_data_or_another_network_with_an_error(trained)
         tester.fit(ImageClassifier(width=4, num_classes=7), datamodule=CIFAR10DataModule(source="digits"))
 
 
+def test_one_model_and_one_trainer_can_be_used_again(tmp_path):
+    trainer, model = fit(tmp_path)
+    figures = trainer.test(model, trainer.datamodule, ckpt_path="last")
+    assert figures["checkpoint"].endswith("customresnet/version_0/checkpoints/last.ckpt")
+    assert figures["test/loss"] == pytest.approx(trainer.run_log.last["test/loss"], rel=1e-5)
+    assert trainer.logger is not None
+    again = Trainer(max_epochs=2, precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False)
+    again.fit(model, datamodule=CIFAR10DataModule(source="digits", batch_size=128, seed=0))
+    assert read_json(trainer_folder(again) / "result.json")["steps"] == 24
+
+
 def test_training_changes_every_weight(trained):
     _, model = trained
     torch.manual_seed(0)

@@ -6,9 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.tuner import Tuner
 
 from customresnet import Augmentation, CIFAR10DataModule, ImageClassifier, LRRangeTest
 from customresnet.errors import UserError
+from customresnet.training import lr_range
 from customresnet.training.lr_range import _unsmooth, _valley, choose_bounds, run_lr_range_test
 
 LRS = np.logspace(-5, 0, 100)
@@ -116,6 +118,18 @@ def test_it_measures_the_asked_steps_over_several_epochs_and_leaves_no_trace(dig
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
     assert (model.hparams["lr_max"], model.hparams["lr_min"]) == (None, None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_points_than_asked_for_are_an_error(digits, monkeypatch):
+    class Short(Tuner):
+        def lr_find(self, *args, **kwargs):
+            finder = super().lr_find(*args, **kwargs)
+            finder.results = {name: values[:15] for name, values in finder.results.items()}
+            return finder
+
+    monkeypatch.setattr(lr_range, "Tuner", Short)
+    with pytest.raises(UserError, match="measured only 15 of 20 learning rates"):
+        run_lr_range_test(ImageClassifier(width=4), digits, LRRangeTest(steps=20, max=1e-3))
 
 
 def test_five_seeds_agree_within_a_factor_of_three():

@@ -92,8 +92,13 @@ def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path):
     assert equal(fit(str(tmp_path / "middle.ckpt")), whole)
 
 
-def test_a_resumed_run_may_not_change_its_length(run):
+def unfinished(run) -> None:
     run("fit", *SMALL, *BOUNDS)
+    (FOLDER / "version_0/result.json").unlink()
+
+
+def test_a_resumed_run_may_not_change_its_length(run):
+    unfinished(run)
     outcome = run("fit", "--ckpt_path", str(FOLDER / "version_0"), "--trainer.max_epochs", "5")
     assert outcome.code == 2
     assert "the checkpoint's schedule is 24 steps long, this run's 60" in outcome.err
@@ -101,7 +106,7 @@ def test_a_resumed_run_may_not_change_its_length(run):
 
 
 def test_a_resumed_run_may_not_change_its_schedule(run):
-    run("fit", *SMALL, *BOUNDS)
+    unfinished(run)
     outcome = run("fit", "--ckpt_path", str(FOLDER / "version_0"), "--model.lr_max", "0.1")
     assert outcome.code == 2
     assert "--model.lr_max: received 0.1, but the checkpoint was trained with 0.003" in outcome.err
