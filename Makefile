@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	@echo "Setting up $(VENV): on Linux this downloads about 3 GB (PyTorch with CUDA) and takes 6 GB on disk."
-	@echo "Without a GPU 0.4 GB are enough: pass PIP_ARGS='--extra-index-url URL' with the CPU index that pytorch.org's installation page names."
+	@echo "Without a GPU a fraction of it is enough: pass PIP_ARGS='--extra-index-url URL' with the CPU index that pytorch.org's installation page names."
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable '.[dev]'
 	@touch $(STAMP)
