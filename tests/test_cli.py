@@ -285,10 +285,12 @@ def test_evaluation_can_be_limited_or_left_out(run):
     outcome = run("fit", *SMALL, *BOUNDS, "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1")
     assert outcome.code == 0
     assert "/128 (" in outcome.out
+    outcome = run("fit", *SMALL, *BOUNDS, "--trainer.limit_val_batches", "1.0", "--trainer.max_epochs", "1")
+    assert "/360 (" in outcome.out
     outcome = run("fit", *SMALL, *BOUNDS, "--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1")
     assert outcome.code == 0
     assert "not evaluated" in outcome.out
-    assert "test/acc" not in read_json(Path("lightning_logs/demo/version_1/result.json"))
+    assert "test/acc" not in read_json(Path("lightning_logs/demo/version_2/result.json"))
 
 
 def test_without_a_logger_only_checkpoints_are_kept(run):

@@ -38,6 +38,9 @@ class Trainer(pl.Trainer):
         callbacks: Callbacks besides this project's own.
         log_every_n_steps: Steps between two points of the LR and momentum curves.
         num_sanity_val_steps: Evaluation batches to try before training.
+        limit_train_batches: Training batches in an epoch: 1 is one, 1.0 is all, 0.5 is half of them.
+        limit_val_batches: Batches of the evaluation after each epoch, likewise.
+        limit_test_batches: Batches of a test, likewise.
         enable_checkpointing: Keep checkpoints/last.ckpt, written after every epoch.
         enable_progress_bar: Show the bar.
         enable_model_summary: Print Lightning's table of the model's parts.
@@ -59,6 +62,10 @@ class Trainer(pl.Trainer):
         callbacks: list[pl.Callback] | pl.Callback | None = None,
         log_every_n_steps: int = 1,
         num_sanity_val_steps: int = 0,
+        # again here, since `Union[int, float]` may reach the command line as float first, and 1 batch as 1.0: all
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
         enable_checkpointing: bool = True,
         enable_progress_bar: bool = True,
         enable_model_summary: bool = False,
@@ -90,6 +97,9 @@ class Trainer(pl.Trainer):
             callbacks=[*given, *own],
             log_every_n_steps=log_every_n_steps,
             num_sanity_val_steps=num_sanity_val_steps,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
             enable_checkpointing=enable_checkpointing,
             enable_progress_bar=enable_progress_bar,
             enable_model_summary=enable_model_summary,
