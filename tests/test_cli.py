@@ -219,6 +219,7 @@ def test_validate_and_test_agree_with_the_runs_own_end(run, small_run):
     for command in ("test", "validate"):
         outcome = run(command, "--ckpt_path", str(small_run))
         assert f"{result['test/correct']}/360" in outcome.out
+        assert outcome.err == ""
         assert read_json(small_run / f"{command}.json")["test/loss"] == pytest.approx(result["test/loss"], rel=1e-5)
 
 

@@ -58,7 +58,7 @@ class RunLog(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
-        self._seconds_before, self.images = state_dict["seconds"], state_dict["images"]
+        self._seconds_before, self.images = state_dict["seconds"], state_dict.get("images", 0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:

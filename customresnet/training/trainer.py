@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -274,13 +276,21 @@ class Trainer(pl.Trainer):
     def _without_logger(
         self, evaluate: Any, model: ImageClassifier, datamodule: CIFAR10DataModule, ckpt_path: str | None
     ) -> tuple[dict[str, float], str | None]:
-        """Evaluate without opening a new run folder for it."""
+        """Evaluate a checkpoint, found by what the user gave, without opening a new run folder for it."""
         ckpt_path = self._resolve(ckpt_path) if ckpt_path else None
-        loggers, self.loggers = self.loggers, []
-        try:
+        with self._no_new_folder():
             return dict(evaluate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)[0]), ckpt_path
-        finally:
-            self.loggers = loggers
+
+    @contextmanager
+    def _no_new_folder(self) -> Iterator[None]:
+        """Evaluate a run in its own folder, where its checkpoints' callbacks are nobody's concern."""
+        loggers, self.loggers = self.loggers, []
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The dirpath has changed")
+            try:
+                yield
+            finally:
+                self.loggers = loggers
 
     def _show_evaluation(
         self, command: str, figures: dict[str, float], images: int, limit: int | float | None, ckpt_path: str | None
@@ -323,11 +333,8 @@ class Trainer(pl.Trainer):
             raise UserError("predict needs --ckpt_path: last, a checkpoint or a run's folder")
         squares, paths, sizes = read_pictures([Path(i) for i in images], prep.image_size)
         inputs: Any = AlbumentationsEngine(NO_AUGMENTATION, prep.mean, prep.std, prep.image_size)(squares, seed=0)
-        loggers, self.loggers = self.loggers, []
-        try:
+        with self._no_new_folder():
             batches: Any = super().predict(model, dataloaders=DataLoader(inputs, batch_size=256), ckpt_path=ckpt_path)
-        finally:
-            self.loggers = loggers
         rows = predictions(paths, sizes, torch.cat(batches), prep, top_k)
         self.print(prediction_table(rows, prep.image_size))
         self._write_beside(ckpt_path, "predictions.json", rows)
