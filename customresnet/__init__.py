@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from customresnet.data.datamodule import CIFAR10DataModule
     from customresnet.models.custom_resnet import CustomResNet
     from customresnet.training.classifier import ImageClassifier
-    from customresnet.training.lr_range import LRRangeTest
+    from customresnet.training.lr_bounds import LRRangeTest
     from customresnet.training.one_cycle import OneCycle
     from customresnet.training.trainer import Trainer
+    from customresnet.training.triangular import Triangular
 
 # Loaded at first use: importing this package alone takes milliseconds, importing torch and Lightning seconds.
 _HOME = {
@@ -20,9 +21,10 @@ _HOME = {
     "CIFAR10DataModule": "customresnet.data.datamodule",
     "CustomResNet": "customresnet.models.custom_resnet",
     "ImageClassifier": "customresnet.training.classifier",
-    "LRRangeTest": "customresnet.training.lr_range",
+    "LRRangeTest": "customresnet.training.lr_bounds",
     "OneCycle": "customresnet.training.one_cycle",
     "Trainer": "customresnet.training.trainer",
+    "Triangular": "customresnet.training.triangular",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "LRRangeTest",
     "OneCycle",
     "Trainer",
+    "Triangular",
 ]
 
 

@@ -1,7 +1,7 @@
 """ImageClassifier: a network, its loss and metrics, and how it is optimised."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -17,15 +17,18 @@ from customresnet.data.batches import Batch, fold
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.errors import UserError
 from customresnet.models import NETWORKS
-from customresnet.training.one_cycle import Anneal, OneCycle
+from customresnet.training.one_cycle import Anneal
+from customresnet.training.schedule import POLICIES, Policy, PolicyName
+from customresnet.training.triangular import CycleMode
 
 FAST_DEV_RUN_LR = 1e-3
 NETWORK_OPTIONS = ("network", "width", "num_classes")
-SCHEDULE_OPTIONS = ("lr_max", "lr_min", "peak_epoch", "anneal", "momentum", "weight_decay")
+SCHEDULE_OPTIONS = tuple(dict.fromkeys(field.name for policy in POLICIES.values() for field in fields(policy)))
+OPTIMIZER_OPTIONS = ("policy", *SCHEDULE_OPTIONS, "weight_decay")
 
 
 class ImageClassifier(pl.LightningModule):
-    """A network trained with Adam, cross-entropy on logits and the One Cycle policy.
+    """A network trained with Adam, cross-entropy on logits and a cyclical learning rate.
 
     Args:
         network: Which network.
@@ -34,9 +37,14 @@ class ImageClassifier(pl.LightningModule):
         num_classes: Number of classes; set from the data.
         lr_max: Learning rate at the peak (LRMAX). Default: found by the LR range test that runs before fit.
         lr_min: Learning rate at both ends (LRMIN). Default: found likewise.
-        peak_epoch: Epoch at whose last step LRMAX is reached. Default: 5/24 of the run.
-        anneal: Shape of the schedule's slopes.
+        policy: one_cycle goes up to LRMAX and down once; triangular goes up and down again and again.
         momentum: Lowest and highest beta1, cycled against the learning rate; null leaves it at 0.9.
+        peak_epoch: For one_cycle, the epoch at whose last step LRMAX is reached. Default: 5/24 of the run.
+        anneal: For one_cycle, the shape of both slopes.
+        final_div_factor: For one_cycle, LRMIN divided by this is the last step's learning rate; 1 is no annihilation.
+        half_cycle: For triangular, the epochs from LRMIN to LRMAX. Default: 1/12 of the run.
+        cycle_mode: For triangular: all cycles alike, each half as high as the last, or shrinking with every step.
+        cycle_gamma: For triangular with exp_range, the factor by which each step shrinks the cycle's height.
         weight_decay: L2 penalty that Adam adds to the gradients.
         compile: Compile the network with torch.compile: slower to start, faster per step.
     """
@@ -49,9 +57,14 @@ class ImageClassifier(pl.LightningModule):
         num_classes: int = 10,
         lr_max: float | None = None,
         lr_min: float | None = None,
+        policy: PolicyName = "one_cycle",
+        momentum: tuple[float, float] | None = (0.85, 0.95),
         peak_epoch: float | None = None,
         anneal: Anneal = "linear",
-        momentum: tuple[float, float] | None = (0.85, 0.95),
+        final_div_factor: float = 1.0,
+        half_cycle: float | None = None,
+        cycle_mode: CycleMode = "triangular",
+        cycle_gamma: float = 0.999,
         weight_decay: float = 0.0,
         compile: bool = False,
     ) -> None:
@@ -77,7 +90,7 @@ class ImageClassifier(pl.LightningModule):
             raise UserError(f"--model.width must be at least 1; received {h['width']}")
         if not 0 <= h["dropout"] < 1:
             raise UserError(f"--model.dropout must be from 0 to below 1; received {h['dropout']}")
-        for name in ("lr_max", "lr_min", "peak_epoch"):
+        for name in ("lr_max", "lr_min", "peak_epoch", "half_cycle"):
             value = h[name]
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UserError(f"--model.{name} must be positive; received {value}")
@@ -86,8 +99,23 @@ class ImageClassifier(pl.LightningModule):
         momentum = h["momentum"]
         if momentum is not None and not 0 <= momentum[0] <= momentum[1] < 1:
             raise UserError(f"--model.momentum is lowest and highest, from 0 to below 1; received {list(momentum)}")
+        if not 1 <= h["final_div_factor"] < math.inf:
+            raise UserError(f"--model.final_div_factor must be at least 1; received {h['final_div_factor']}")
+        if not 0 < h["cycle_gamma"] <= 1:
+            raise UserError(f"--model.cycle_gamma must be above 0 and at most 1; received {h['cycle_gamma']}")
+        self._refuse_options_of_other_policies()
         if h["weight_decay"] < 0:
             raise UserError(f"--model.weight_decay must be 0 or more; received {h['weight_decay']}")
+
+    def _refuse_options_of_other_policies(self) -> None:
+        own = {field.name for field in fields(POLICIES[self.hparams["policy"]])}
+        for other, policy in POLICIES.items():
+            for field in fields(policy):
+                if field.name not in own and self.hparams[field.name] != field.default:
+                    raise UserError(
+                        f"--model.{field.name} {self.hparams[field.name]} belongs to --model.policy {other}; "
+                        f"received --model.policy {self.hparams['policy']}"
+                    )
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, 3, H, W)``, normalised, to logits ``(N, num_classes)``."""
@@ -95,7 +123,7 @@ class ImageClassifier(pl.LightningModule):
 
     # -------------------------------------------------------------------------------------------------------- steps
 
-    def _step(self, batch: Batch, stage: str) -> Tensor:
+    def _step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
@@ -108,9 +136,9 @@ class ImageClassifier(pl.LightningModule):
             on_epoch=True,
             batch_size=len(labels),
         )
-        return loss
+        return {"loss": loss, "logits": logits.detach()}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self._step(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -136,15 +164,13 @@ class ImageClassifier(pl.LightningModule):
     # ------------------------------------------------------------------------------------------------- optimisation
 
     def configure_optimizers(self) -> Any:
-        """Adam, stepped along the One Cycle curve; a constant LR while the bounds are still unknown."""
-        h: Any = self.hparams
+        """Adam, stepped along the policy's curve; a constant LR while the bounds are still unknown."""
         # Lightning cannot clip the gradients of a fused optimizer under mixed precision.
         fused = self.trainer.gradient_clip_val is None and self.device.type in ("cpu", "cuda")
-        known = h["lr_max"] is not None and h["lr_min"] is not None
-        rate = h["lr_max"] if known else FAST_DEV_RUN_LR
-        optimizer: Optimizer = torch.optim.Adam(self.parameters(), lr=rate, weight_decay=h["weight_decay"], fused=fused)
-        if not known:
+        optimizer = self.optimizer(fused=fused)
+        if None in (self.hparams["lr_max"], self.hparams["lr_min"]):
             return optimizer
+        self.trainer.fit_loop.setup_data()  # Lightning does not, for a run that only max_steps ends
         total = int(self.trainer.estimated_stepping_batches)
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         if self._scheduled_steps not in (None, total):
@@ -153,29 +179,42 @@ class ImageClassifier(pl.LightningModule):
                 "same --trainer.max_epochs and --data.batch_size, on the same images"
             )
         self._scheduled_steps = total
-        scheduler = self.one_cycle.scheduler(optimizer, total, per_epoch)
+        scheduler = self.policy().scheduler(optimizer, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
+    def optimizer(self, *, fused: bool = False) -> Optimizer:
+        """A new optimizer of the network's parameters."""
+        h: Any = self.hparams
+        return torch.optim.Adam(
+            self.parameters(), lr=h["lr_max"] or FAST_DEV_RUN_LR, weight_decay=h["weight_decay"], fused=fused
+        )
+
+    def policy(self, **bounds: float) -> Policy:
+        """The policy of the learning rate; ``lr_max`` and ``lr_min`` must be given here or be known."""
+        kind = POLICIES[self.hparams["policy"]]
+        options = {field.name: self.hparams[field.name] for field in fields(kind)} | bounds
+        options["momentum"] = tuple(options["momentum"]) if options["momentum"] else None
+        return kind(**options)
+
+    def at_constant_lr(self, lr: float) -> "ImageClassifier":
+        """A fresh network with this one's options, but a constant learning rate and the optimizer's own momentum."""
+        policies = {field.name: field.default for policy in POLICIES.values() for field in fields(policy)}
+        constant = {"policy": "one_cycle", "lr_max": lr, "lr_min": lr, "momentum": None}
+        return ImageClassifier(**{**self.hparams, **policies, **constant})
+
     def check_schedule(self, epochs: float) -> None:
-        """Refuse a run, ``epochs`` long, that One Cycle does not fit, before anything is computed."""
+        """Refuse a run, ``epochs`` long, that the policy does not fit, before anything is computed."""
         if not math.isfinite(epochs):
-            raise UserError("One Cycle needs an end: pass --trainer.max_epochs or --trainer.max_steps")
+            raise UserError("the learning rate's policy needs an end: pass --trainer.max_epochs or --trainer.max_steps")
         if epochs <= 0:
             raise UserError("there is nothing to train: --trainer.max_epochs or --trainer.max_steps is 0")
-        peak = self.hparams["peak_epoch"]
-        if peak is not None and peak > epochs:
-            raise UserError(
-                f"--model.peak_epoch {peak:g} is beyond the run of {epochs:g} epochs "
-                "(--trainer.max_epochs, --trainer.max_steps)"
-            )
-
-    @property
-    def one_cycle(self) -> OneCycle:
-        """The policy; only once both bounds are known."""
-        h: Any = self.hparams
-        return OneCycle(
-            h["lr_max"], h["lr_min"], h["peak_epoch"], h["anneal"], tuple(h["momentum"]) if h["momentum"] else None
-        )
+        for name in ("peak_epoch", "half_cycle"):
+            value = self.hparams[name]
+            if value is not None and value > epochs:
+                raise UserError(
+                    f"--model.{name} {value:g} is beyond the run of {epochs:g} epochs "
+                    "(--trainer.max_epochs, --trainer.max_steps): LRMAX would never be reached"
+                )
 
     # -------------------------------------------------------------------------------------------------- checkpoints
 
@@ -207,8 +246,10 @@ class ImageClassifier(pl.LightningModule):
                 flag = f"the classes of --data.source {data.source}" if name == "classes" else f"--data.{name}"
                 refuse_contradiction(flag, getattr(self.preprocessing, name), getattr(data.preprocessing, name))
         resumed = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        for name in NETWORK_OPTIONS + (SCHEDULE_OPTIONS if resumed else ()):
-            refuse_contradiction(f"--model.{name}", checkpoint["hyper_parameters"].get(name), self.hparams[name])
+        saved = checkpoint["hyper_parameters"]
+        for name in NETWORK_OPTIONS + (OPTIMIZER_OPTIONS if resumed else ()):
+            if name in saved:  # an older checkpoint knows fewer options
+                refuse_contradiction(f"--model.{name}", saved[name], self.hparams[name])
         self._scheduled_steps = checkpoint.get("scheduled_steps")
 
 

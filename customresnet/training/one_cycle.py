@@ -6,7 +6,6 @@ Source: Smith, "A disciplined approach to neural network hyper-parameters", 2018
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -18,14 +17,15 @@ PEAK_SHARE = 5 / 24
 
 @dataclass(frozen=True)
 class OneCycle:
-    """One cycle of learning rate and momentum, without annihilation: it ends where it began.
+    """One cycle of learning rate and momentum; without annihilation it ends where it began.
 
     Attributes:
         lr_max: Learning rate at the peak (LRMAX).
-        lr_min: Learning rate of the first and the last step (LRMIN).
+        lr_min: Learning rate of the first step (LRMIN).
         peak_epoch: Epoch at whose last step the peak lies; None is 5/24 of the run.
         anneal: Shape of both slopes.
         momentum: Lowest and highest momentum (Adam: beta1), reached at the peak and at both ends; None leaves it alone.
+        final_div_factor: LRMIN divided by this is the learning rate of the last step: 1, or more for annihilation.
     """
 
     lr_max: float
@@ -33,6 +33,14 @@ class OneCycle:
     peak_epoch: float | None = None
     anneal: Anneal = "linear"
     momentum: tuple[float, float] | None = (0.85, 0.95)
+    final_div_factor: float = 1.0
+
+    def __str__(self) -> str:
+        shape = {"linear": "linear", "cos": "cosine"}[self.anneal]
+        end = (
+            "without annihilation" if self.final_div_factor == 1 else f"annihilated to LRMIN/{self.final_div_factor:g}"
+        )
+        return f"One Cycle, {shape}, {end}"
 
     def peak_step(self, total_steps: int, steps_per_epoch: float) -> int:
         """Index of the step that takes LRMAX, for a run of at least 3 steps."""
@@ -40,7 +48,7 @@ class OneCycle:
         return min(total_steps - 2, max(1, round(peak) - 1))
 
     def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LRScheduler:
-        """Torch's OneCycleLR, set so that the peak is exactly at ``peak_step`` and the last step takes LRMIN.
+        """Torch's OneCycleLR, set so that the peak is exactly at ``peak_step`` and the end at the last step.
 
         A run of fewer than 3 steps has no room for a cycle: it keeps LRMIN and the highest momentum.
         """
@@ -62,20 +70,8 @@ class OneCycle:
             base_momentum=low,
             max_momentum=high,
             div_factor=self.lr_max / self.lr_min,
-            final_div_factor=1.0,
+            final_div_factor=self.final_div_factor,
         )
-
-    def curve(self, total_steps: int, steps_per_epoch: float) -> tuple[list[float], list[float]]:
-        """LR and momentum of every step, read off the real scheduler on a throw-away Adam."""
-        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
-        scheduler = self.scheduler(optimizer, total_steps, steps_per_epoch)
-        rates, momenta = [], []
-        for _ in range(total_steps):
-            rates.append(optimizer.param_groups[0]["lr"])
-            momenta.append(optimizer.param_groups[0]["betas"][0])
-            optimizer.step()
-            scheduler.step()
-        return rates, momenta
 
 
 def _set_momentum(group: dict, momentum: float) -> None:

@@ -1,8 +1,6 @@
 """Record a run: metrics.csv, TensorBoard pictures, one line an epoch, and result.json at the end."""
 
 import copy
-import csv
-import io
 import json
 import math
 import os
@@ -92,7 +90,7 @@ class RunLog(pl.Callback):
         self.rows.append(row)
         trainer.print(epoch_line(row, trainer))
         if trainer.logger is not None and trainer.is_global_zero:
-            runs.write_atomically(Path(folder) / "metrics.csv", as_csv(self.rows))
+            runs.write_atomically(Path(folder) / "metrics.csv", runs.as_csv(self.rows))
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
@@ -205,12 +203,15 @@ def epoch_line(row: dict[str, float], trainer: Any) -> str:
 
 def images_seen(images: int, batch_size: int, limit: int | float | None, processes: int) -> int:
     """How many of ``images`` an evaluation counts under --trainer.limit_*_batches (1.0 is all of them)."""
-    batches = math.ceil(math.ceil(images / processes) / batch_size)
-    if isinstance(limit, int):
-        batches = min(batches, limit)
-    elif limit is not None:
-        batches = int(batches * limit)
-    return min(images, batches * batch_size * processes)
+    return min(images, batches(images, batch_size, limit, processes) * batch_size * processes)
+
+
+def batches(images: int, batch_size: int, limit: int | float | None, processes: int) -> int:
+    """How many batches each process makes of ``images`` under --trainer.limit_*_batches."""
+    whole = math.ceil(math.ceil(images / processes) / batch_size)
+    if limit is None:
+        return whole
+    return min(whole, limit) if isinstance(limit, int) else int(whole * limit)
 
 
 def counted(accuracy: float, total: int) -> str:
@@ -223,15 +224,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def as_csv(rows: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def device_name(device: torch.device) -> str:

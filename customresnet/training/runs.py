@@ -1,5 +1,7 @@
 """Runs on disk: lightning_logs/<name>/version_N/ with checkpoints/last.ckpt, and result.json once it is finished."""
 
+import csv
+import io
 import os
 import re
 from pathlib import Path
@@ -85,3 +87,13 @@ def write_atomically(path: Path, text: str) -> None:
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(text)
     os.replace(part, path)
+
+
+def as_csv(rows: list[dict[str, float]]) -> str:
+    """Rows as CSV text, with every column that any of them has."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

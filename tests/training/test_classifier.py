@@ -6,6 +6,7 @@ import torch
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.errors import UserError
+from customresnet.training.schedule import Schedule
 from tests.conftest import read_json
 
 
@@ -51,9 +52,9 @@ def test_adam_takes_the_rates_of_the_curve(trained):
 
     trainer, model = trained
     events = EventAccumulator(trainer.log_dir, {"scalars": 0}).Reload()
-    rates, momenta = model.one_cycle.curve(12, 12)
-    assert [e.value for e in events.Scalars("lr")] == pytest.approx(rates, rel=1e-6)
-    assert [e.value for e in events.Scalars("lr-momentum")] == pytest.approx(momenta, rel=1e-6)
+    schedule = Schedule.of(model.policy(), model.optimizer(), 12, 12)
+    assert [e.value for e in events.Scalars("lr")] == pytest.approx(schedule.lr, rel=1e-6)
+    assert [e.value for e in events.Scalars("lr-momentum")] == pytest.approx(schedule.momentum, rel=1e-6)
     assert (
         type(trainer.optimizers[0].optimizer if hasattr(trainer.optimizers[0], "optimizer") else trainer.optimizers[0])
         is torch.optim.Adam

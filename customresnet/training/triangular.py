@@ -1,0 +1,60 @@
+"""The triangular policy as data: LR up and down between LRMIN and LRMAX, again and again, momentum against it.
+
+Source: Smith, "Cyclical learning rates for training neural networks", 2017, https://arxiv.org/abs/1506.01186.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler
+
+CycleMode = Literal["triangular", "triangular2", "exp_range"]
+
+HALF_CYCLE_SHARE = 1 / 12
+"""Length of half a cycle when none is asked for: six whole cycles a run, 2 epochs up and 2 down in the default 24."""
+
+
+@dataclass(frozen=True)
+class Triangular:
+    """Cycles of learning rate and momentum, each from LRMIN to LRMAX and back.
+
+    Attributes:
+        lr_max: Learning rate at the first cycle's top (LRMAX).
+        lr_min: Learning rate of the first step and at each cycle's foot (LRMIN).
+        half_cycle: Epochs from foot to top, which Smith calls the step size; None is 1/12 of the run.
+        cycle_mode: All cycles alike, each half as high as the one before it, or shrinking with every step.
+        cycle_gamma: For exp_range, the factor by which each step shrinks the cycle's height.
+        momentum: Lowest and highest momentum (Adam: beta1), at the tops and at the feet; None leaves it alone.
+    """
+
+    lr_max: float
+    lr_min: float
+    half_cycle: float | None = None
+    cycle_mode: CycleMode = "triangular"
+    cycle_gamma: float = 0.999
+    momentum: tuple[float, float] | None = (0.85, 0.95)
+
+    def __str__(self) -> str:
+        gamma = f" ({self.cycle_gamma:g} a step)" if self.cycle_mode == "exp_range" else ""
+        return f"triangular policy, {self.cycle_mode}{gamma}"
+
+    def half_cycle_steps(self, total_steps: int, steps_per_epoch: float) -> int:
+        """Steps from a cycle's foot to its top."""
+        half = HALF_CYCLE_SHARE * total_steps if self.half_cycle is None else self.half_cycle * steps_per_epoch
+        return max(1, round(half))
+
+    def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LRScheduler:
+        """Torch's CyclicLR."""
+        low, high = self.momentum or (0.0, 0.0)
+        return CyclicLR(
+            optimizer,
+            base_lr=self.lr_min,
+            max_lr=self.lr_max,
+            step_size_up=self.half_cycle_steps(total_steps, steps_per_epoch),
+            mode=self.cycle_mode,
+            gamma=self.cycle_gamma if self.cycle_mode == "exp_range" else 1.0,
+            cycle_momentum=self.momentum is not None,
+            base_momentum=low,
+            max_momentum=high,
+        )
