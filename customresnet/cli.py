@@ -1,7 +1,6 @@
 """The command line: `python -m customresnet COMMAND`. Subcommands, presets, and how an error is shown."""
 
 import logging
-import os
 import re
 import sys
 import traceback
@@ -15,6 +14,7 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from customresnet import recipes
 from customresnet.data import sources
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.errors import UserError
@@ -28,37 +28,18 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 NOISE = "does not have many workers|LightningCLI's args parameter|torch.jit.trace|isinstance.treespec, LeafSpec"
 warnings.filterwarnings("ignore", message=f".*({NOISE}).*")
 
-PRESETS = Path(__file__).parent / "presets"
-FIT_ONLY = {"lr_find", "ckpt_path"}
+# A recipe may speak to several commands: each takes what it knows of these.
+COMMANDS_OWN = {"lr_find", "ckpt_path", "start", "end", "spacing"}
 DESCRIPTION = "Train, evaluate and use CustomResNet on CIFAR-10. `COMMAND --help` lists a command's flags."
-
-
-def preset_path(value: str) -> str:
-    """The file that ``--config`` means: a preset by its bare name, or a path."""
-    if Path(value).suffix or os.sep in value or Path(value).is_file():
-        if not Path(value).is_file():
-            raise UserError(f"--config {value}: no such file")
-        return value
-    preset = PRESETS / f"{value}.yaml"
-    if not preset.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise UserError(f"--config {value}: no such preset or file; presets: {known}")
-    return str(preset)
 
 
 class PresetOrFile(jsonargparse.ActionConfigFile):
     """``--config`` that also takes a preset's bare name, and one recipe for all commands."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        path = preset_path(values)
-        try:
-            recipe = yaml.safe_load(Path(path).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"--config {values} is not readable YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(recipe, dict):
-            raise UserError(f"--config {values} holds no flags")
+        recipe = recipes.read(recipes.path_of(values), f"--config {values}")
         known = {action.dest.split(".")[0] for action in parser._actions}
-        kept = {key: value for key, value in recipe.items() if key in known or key not in FIT_ONLY}
+        kept = {key: value for key, value in recipe.items() if key in known or key not in COMMANDS_OWN}
         super().__call__(parser, cfg, yaml.safe_dump(kept), option_string)
 
 
@@ -96,7 +77,7 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 class CLI(LightningCLI):
-    """LightningCLI with presets, `lr-find`, and checkpoints that bring their own options."""
+    """LightningCLI with presets, more subcommands, and checkpoints that bring their own options."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -107,6 +88,8 @@ class CLI(LightningCLI):
             "test": given,
             "predict": given | {"images"},
             "lr-find": given,
+            "lr-sweep": given | {"resume"},
+            "schedule": given,
         }
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -119,6 +102,9 @@ class CLI(LightningCLI):
         if subcommand == "predict":  # a signature cannot say that an option takes several words
             parser.add_argument("--images", nargs="+", help="Image files, or directories of them.")
             self._subcommand_method_arguments[subcommand].append("images")
+        if subcommand == "lr-sweep":  # nor that it needs none
+            parser.add_argument("--resume", action="store_true", help="Go on with the newest unfinished sweep.")
+            self._subcommand_method_arguments[subcommand].append("resume")
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -180,9 +166,9 @@ def without_presets(words: list[str]) -> list[str]:
     kept: list[str] = []
     for word in words:
         option, _, value = word.rpartition("=") if word.startswith(("--config=", "-c=")) else ("", "", word)
-        if not option and kept and kept[-1] in ("-c", "--config") and (PRESETS / f"{word}.yaml").is_file():
+        if not option and kept and kept[-1] in ("-c", "--config") and recipes.is_preset(word):
             kept.pop()
-        elif not (option and (PRESETS / f"{value}.yaml").is_file()):
+        elif not (option and recipes.is_preset(value)):
             kept.append(word)
     return kept
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
-from customresnet import ImageClassifier, cli
+from customresnet import ImageClassifier, cli, recipes
 from customresnet.data.augment import CIFAR10_MEAN
 from tests.conftest import BOUNDS, SMALL, make_tree, read_json
 
-PRESETS = sorted(p.stem for p in cli.PRESETS.glob("*.yaml"))
+PRESETS = sorted(p.stem for p in recipes.PRESETS.glob("*.yaml"))
 
 
 def one_line(outcome, *parts: str) -> None:
@@ -77,6 +77,46 @@ def one_line(outcome, *parts: str) -> None:
         (["test", "--ckpt_path", "last"], ["--ckpt_path last: no run with a checkpoint", "customresnet"]),
         (["fit", "--config", "demo", "--ckpt_path", "last"], ["--ckpt_path last: no unfinished run", "demo"]),
         (["fit", *SMALL, *BOUNDS, "--trainer.default_root_dir", "a_file/x"], ["cannot write", "a_file/x"]),
+        (["schedule", "--trainer.default_root_dir", "a_file/x"], ["cannot write", "a_file/x"]),
+        (["schedule", "--model.policy", "nope"], ["--model.policy", "'one_cycle', 'triangular'", "received nope"]),
+        (
+            ["schedule", "--model.half_cycle", "2"],
+            ["--model.half_cycle 2.0 belongs to --model.policy triangular; received --model.policy one_cycle"],
+        ),
+        (
+            ["fit", "--model.policy", "triangular", "--model.anneal", "cos"],
+            ["--model.anneal cos belongs to --model.policy one_cycle; received --model.policy triangular"],
+        ),
+        (
+            ["schedule", "--config", "demo", "--model.policy", "triangular", "--model.half_cycle", "9"],
+            ["--model.half_cycle 9 is beyond the run of 8 epochs", "LRMAX would never be reached"],
+        ),
+        (
+            ["schedule", "--model.final_div_factor", "0.5"],
+            ["--model.final_div_factor must be at least 1; received 0.5"],
+        ),
+        (
+            ["fit", "--model.policy", "triangular", "--model.cycle_gamma", "1.1"],
+            ["--model.cycle_gamma", "received 1.1"],
+        ),
+        (["schedule", "--steps_per_epoch", "0"], ["--steps_per_epoch must be at least 1; received 0"]),
+        (["schedule", "--data.source", "folder", "--data.root", "nowhere"], ["--data.root nowhere does not exist"]),
+        (["schedule", "--config", "demo", "--data.val_size", "5000"], ["--data.val_size 5000 does not fit the 1437"]),
+        (["lr-find", *SMALL, "--repeat", "0"], ["--repeat must be at least 1; received 0"]),
+        (["lr-find", *SMALL, "--update", "bounds.txt"], ["--update bounds.txt must be a .yaml file"]),
+        (["lr-find", *SMALL, "--update", "no/bounds.yaml"], ["--update no/bounds.yaml: there is no folder no"]),
+        (["lr-sweep", *SMALL, "--start", "1", "--end", "0.1"], ["--start must be below --end; received 1 and 0.1"]),
+        (["lr-sweep", *SMALL, "--start", "0"], ["--start is a learning rate and must be positive; received 0"]),
+        (
+            ["lr-sweep", "--data.source", "digits", "--spacing", "log", "--start", "-1"],
+            ["--start", "must be positive; received -1"],
+        ),
+        (["lr-sweep", *SMALL, "--points", "1"], ["--points must be at least 2; received 1"]),
+        (["lr-sweep", *SMALL, "--steps", "0"], ["--steps must be at least 1; received 0"]),
+        (["lr-sweep", *SMALL, "--epochs", "0"], ["--epochs must be positive; received 0"]),
+        (["lr-sweep", *SMALL, "--parallel", "0"], ["--parallel must be at least 1; received 0"]),
+        (["lr-sweep", *SMALL, "--spacing", "cubic"], ["--spacing", "'linear', 'log'", "received cubic"]),
+        (["lr-sweep", *SMALL, "--resume"], ["--resume: there is no LR sweep in", "demo", "without --resume"]),
     ],
 )
 def test_a_mistake_is_answered_in_one_line_that_names_its_flag(run, words, parts):

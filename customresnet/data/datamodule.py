@@ -134,18 +134,26 @@ class CIFAR10DataModule(pl.LightningDataModule):
     def _hold_out(self, train: LabelledImages) -> tuple[LabelledImages, LabelledImages | None]:
         if not self.val_size:
             return train, None
-        smallest, largest = len(train.classes), len(train) - len(train.classes)
-        if not smallest <= self.val_size <= largest:
-            raise UserError(
-                f"--data.val_size {self.val_size} does not fit the {len(train)} training images of "
-                f"{len(train.classes)} classes; choose from {smallest} to {largest}, or 0"
-            )
+        self._check_val_size(len(train), len(train.classes))
         from sklearn.model_selection import train_test_split
 
         kept, held = train_test_split(
             np.arange(len(train)), test_size=self.val_size, stratify=train.labels, random_state=self.seed
         )
         return train.subset(torch.from_numpy(np.sort(kept))), train.subset(torch.from_numpy(np.sort(held)))
+
+    def _check_val_size(self, images: int, classes: int) -> None:
+        if self.val_size and not classes <= self.val_size <= images - classes:
+            raise UserError(
+                f"--data.val_size {self.val_size} does not fit the {images} training images of {classes} classes; "
+                f"choose from {classes} to {images - classes}, or 0"
+            )
+
+    def count_training_images(self) -> int:
+        """How many images an epoch trains on, without reading one."""
+        images = sources.count(self.source, self.root, "train")
+        self._check_val_size(images, len(sources.class_names(self.source, self.root)))
+        return images - self.val_size
 
     @property
     def train_images(self) -> LabelledImages:

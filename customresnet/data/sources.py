@@ -26,6 +26,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEFAULT_IMAGE_SIZE = 32
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DIGITS_CLASSES = tuple("0123456789")
+SIZES: dict[str, dict[Split, int]] = {
+    "cifar10": {"train": 50_000, "test": 10_000},
+    "digits": {"train": 1_437, "test": 360},
+}
+"""Images of the sources whose number is fixed."""
 
 
 @dataclass(frozen=True)
@@ -258,3 +263,13 @@ def class_names(source: SourceName, root: Path | None) -> tuple[str, ...]:
         case "folder":
             with _open_tree(root) as (names, _):
                 return tuple(_common_classes(_image_tree(names, root), root))
+
+
+def count(source: SourceName, root: Path | None, split: Split) -> int:
+    """How many images a split of a source has, without reading one."""
+    if source != "folder":
+        return SIZES[source][split]
+    with _open_tree(root) as (names, _):
+        tree = _image_tree(names, root)
+        _common_classes(tree, root)
+        return sum(len(files) for files in tree[split].values())

@@ -121,10 +121,12 @@ class RunTrainer(pl.Trainer):
             self.logger = self._tensorboard(folder.parents[2], folder.name)
 
     def _make_log_folder(self) -> None:
-        if self.logger is None or self.fast_dev_run or not self.is_global_zero:
-            return
+        if self.logger is not None and not self.fast_dev_run and self.is_global_zero:
+            self._make(Path(self.logger.log_dir or "."))
+
+    def _make(self, folder: Path) -> None:
         try:
-            Path(self.logger.log_dir or ".").mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to --trainer.default_root_dir {self.default_root_dir} ({error})") from error
 

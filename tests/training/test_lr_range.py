@@ -2,16 +2,20 @@
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from pytorch_lightning.tuner import Tuner
 
 from customresnet import Augmentation, CIFAR10DataModule, ImageClassifier, LRRangeTest
 from customresnet.errors import UserError
 from customresnet.training import lr_range
-from customresnet.training.lr_range import _unsmooth, _valley, choose_bounds, run_lr_range_test
+from customresnet.training.lr_bounds import RepeatedLRRange, _valley, choose_bounds
+from customresnet.training.lr_range import _unsmooth, run_lr_range_test
+from tests.conftest import SMALL, read_json
 
 LRS = np.logspace(-5, 0, 100)
 
@@ -139,3 +143,40 @@ def test_five_seeds_agree_within_a_factor_of_three():
         data = CIFAR10DataModule(source="digits", batch_size=64, augment=policy, seed=seed)
         found.append(run_lr_range_test(ImageClassifier(width=16), data, LRRangeTest(steps=60)).lr_max)
     assert max(found) / min(found) <= 3, found
+
+
+def test_repeated_over_seeds_it_suggests_the_median_and_leaves_the_seed_as_it_was(run):
+    outcome = run("lr-find", *SMALL, "--lr_find.steps", "40", "--repeat", "3", "--seed_everything", "5")
+    assert outcome.code == 0, outcome.err
+    folder = Path("lightning_logs/demo/version_0")
+    found = read_json(folder / "lr_find.json")
+    each = found["seeds"]
+    assert [test["seed"] for test in each] == [5, 6, 7]
+    assert len({tuple(test["losses"]) for test in each}) == 3  # another network and another order each
+    assert found["lr_max"] == sorted(test["lr_max"] for test in each)[1]
+    assert found["spread"]["lr_max"] == [min(t["lr_max"] for t in each), max(t["lr_max"] for t in each)]
+    assert (folder / "lr_find.png").read_bytes().startswith(b"\x89PNG")
+    run("lr-find", *SMALL, "--lr_find.steps", "40", "--seed_everything", "6")
+    assert read_json(Path("lightning_logs/demo/version_1/lr_find.json"))["losses"] == each[1]["losses"]
+
+
+def test_the_median_of_an_even_number_lies_half_way_on_the_log_scale():
+    one = choose_bounds(LRS, sigmoid_then_blow_up(-3.5), LRRangeTest())
+    other = choose_bounds(LRS, sigmoid_then_blow_up(-2.5), LRRangeTest())
+    assert RepeatedLRRange([0, 1], [one, other]).lr_max == pytest.approx(math.sqrt(one.lr_max * other.lr_max))
+
+
+def test_update_writes_a_recipe_that_fit_takes_and_keeps_what_else_it_holds(run):
+    Path("mine.yaml").write_text("trainer:\n  max_epochs: 1\nmodel:\n  width: 4\n  lr_max: 1.0\n")
+    find = ["lr-find", "--config", "demo", "--data.batch_size", "128", "--lr_find.steps", "30", "--update"]
+    outcome = run(*find, "mine.yaml", "--model.width", "4")
+    assert "fit --config mine.yaml" in outcome.out
+    found = read_json(Path("lightning_logs/demo/version_0/lr_find.json"))
+    recipe = yaml.safe_load(Path("mine.yaml").read_text())
+    bounds = {"lr_max": found["lr_max"], "lr_min": found["lr_min"]}
+    assert recipe == {"trainer": {"max_epochs": 1}, "model": {"width": 4, **bounds}}
+    outcome = run("fit", "--config", "demo", "--config", "mine.yaml")
+    assert "LR range test" not in outcome.out
+    assert read_json(Path("lightning_logs/demo/version_1/result.json"))["lr_max"] == found["lr_max"]
+    outcome = run(*find, "new.yaml", "--model.width", "4")
+    assert yaml.safe_load(Path("new.yaml").read_text()) == {"model": bounds}
