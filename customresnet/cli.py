@@ -14,11 +14,10 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from customresnet import recipes
+from customresnet import recipes, runs
 from customresnet.data import sources
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.errors import UserError
-from customresnet.training import runs
 from customresnet.training.classifier import ImageClassifier, refuse_contradiction
 from customresnet.training.trainer import Trainer
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from customresnet import files, runs
 from customresnet.data.augment import NO_AUGMENTATION, AlbumentationsEngine
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.data.sources import read_pictures
 from customresnet.errors import UserError
-from customresnet.training import runs
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.predictions import prediction_table, predictions
 from customresnet.training.run_log import counted, images_seen
@@ -125,8 +125,8 @@ class EvaluationCommands(RunTrainer):
             return
         path = runs.run_folder(Path(ckpt_path)) / name
         try:
-            runs.write_atomically(path, json.dumps(content, indent=1))
+            files.write_atomically(path, json.dumps(content, indent=1))
         except OSError as error:  # the answer is on the screen already
             self.print(f"warning: could not write {path} ({error})")
         else:
-            self.print(f"written: {runs.shown(path)}")
+            self.print(f"written: {files.shown(path)}")

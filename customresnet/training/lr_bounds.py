@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from customresnet.errors import UserError
+from customresnet.files import write_atomically
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.runs import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,11 +7,11 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm import tqdm
 
-from customresnet import recipes
+from customresnet import files, recipes, runs
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.screen import interactive
-from customresnet.training import lr_bounds, lr_sweep_result, runs
+from customresnet.training import lr_bounds, lr_sweep_result
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lr_bounds import LRRangeResult, LRRangeTest, RepeatedLRRange
 from customresnet.training.lr_range import run_lr_range_test
@@ -60,7 +60,7 @@ class LearningRateCommands(RunTrainer):
         self.print(f"to train with them: --model.lr_max {result.lr_max:.3g} --model.lr_min {result.lr_min:.3g}")
         if update:
             bounds = {"lr_max": result.lr_max, "lr_min": result.lr_min}
-            runs.write_atomically(update, recipes.with_options(update, f"--update {update}", "model", bounds))
+            files.write_atomically(update, recipes.with_options(update, f"--update {update}", "model", bounds))
             self.print(f"or, beside the flags of this command: fit --config {update}")
         return result
 
@@ -100,7 +100,7 @@ class LearningRateCommands(RunTrainer):
         if isinstance(self.logger, TensorBoardLogger):
             folder = Path(self.logger.log_dir)
             lr_bounds.save(result, folder)
-            self.print(f"plot: {runs.shown(folder / 'lr_find.png')}")
+            self.print(f"plot: {files.shown(folder / 'lr_find.png')}")
             self.logger.experiment.add_figure("LR range test", result.figure())
             self.logger.experiment.flush()
 
@@ -157,7 +157,7 @@ class LearningRateCommands(RunTrainer):
         if unfinished:
             result = LRSweepResult.load(unfinished)
             result.refuse_other_flags(flags)
-            self.print(f"going on in {runs.shown(unfinished)}: {len(result.points)} of {points} points are measured")
+            self.print(f"going on in {files.shown(unfinished)}: {len(result.points)} of {points} points are measured")
         self.print(f"LR sweep: {points} learning rates from {start:g} to {end:g}, {result.steps} steps at each")
         self._measure(result, model, datamodule, parallel)
         self._show_sweep(result)
@@ -205,7 +205,7 @@ class LearningRateCommands(RunTrainer):
         if isinstance(self.logger, TensorBoardLogger):
             folder = Path(self.logger.log_dir)
             result.figure().savefig(folder / "lr_sweep.png", dpi=150)
-            self.print(f"plot: {runs.shown(folder / 'lr_sweep.png')}")
+            self.print(f"plot: {files.shown(folder / 'lr_sweep.png')}")
             self.logger.experiment.add_figure("LR sweep", result.figure())
             self.logger.experiment.flush()
 
@@ -245,7 +245,7 @@ class LearningRateCommands(RunTrainer):
         self._make(folder)
         result.save(folder)
         self.print("\n".join(result.lines()))
-        self.print(f"written: {runs.shown(folder.resolve() / 'schedule.png')} and schedule.csv")
+        self.print(f"written: {files.shown(folder.resolve() / 'schedule.png')} and schedule.csv")
         return result
 
     def _planned_steps(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from customresnet.errors import UserError
-from customresnet.training.runs import write_atomically
+from customresnet.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,10 +14,10 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
+from customresnet import files, runs
 from customresnet.data.augment import denormalize
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.training import runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,12 +90,12 @@ class RunLog(pl.Callback):
         self.rows.append(row)
         trainer.print(epoch_line(row, trainer))
         if trainer.logger is not None and trainer.is_global_zero:
-            runs.write_atomically(Path(folder) / "metrics.csv", runs.as_csv(self.rows))
+            files.write_atomically(Path(folder) / "metrics.csv", files.as_csv(self.rows))
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
             kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
-            folder = runs.shown(Path(trainer.log_dir)) if trainer.logger is not None else "PATH"
+            folder = files.shown(Path(trainer.log_dir)) if trainer.logger is not None else "PATH"
             trainer.print(f"interrupted: {kept}" + (f"; go on with: fit --ckpt_path {folder}" if self.rows else ""))
 
     # ---------------------------------------------------------------------------------------------------------- results
@@ -131,11 +131,11 @@ class RunLog(pl.Callback):
         )
         if trainer.logger is None or not trainer.is_global_zero:
             return
-        runs.write_atomically(Path(folder) / runs.RESULT, json.dumps(result, indent=1))
+        files.write_atomically(Path(folder) / runs.RESULT, json.dumps(result, indent=1))
         if isinstance(trainer.logger, TensorBoardLogger):
             final = {f"final/{name.replace('/', '_')}": value for name, value in metrics.items()}
             trainer.logger.log_hyperparams(model.hparams, final, step=trainer.global_step)
-        trainer.print(f"run: {runs.shown(Path(folder))}")
+        trainer.print(f"run: {files.shown(Path(folder))}")
 
     # --------------------------------------------------------------------------------------------------------- pictures
 

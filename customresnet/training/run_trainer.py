@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
+from customresnet import runs
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
-from customresnet.training import runs
 from customresnet.training.precision import resolve_precision
 from customresnet.training.progress import RunProgress
 from customresnet.training.run_log import RunLog

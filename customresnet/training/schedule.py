@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from torch.optim import Optimizer
 
+from customresnet.files import as_csv, write_atomically
 from customresnet.training.one_cycle import OneCycle
-from customresnet.training.runs import as_csv, write_atomically
 from customresnet.training.triangular import Triangular
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from customresnet import runs
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
-from customresnet.training import runs
 from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
 from customresnet.training.evaluation import EvaluationCommands
 from customresnet.training.lr_commands import LearningRateCommands

@@ -1,8 +1,5 @@
 """Runs on disk: lightning_logs/<name>/version_N/ with checkpoints/last.ckpt, and result.json once it is finished."""
 
-import csv
-import io
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -75,25 +72,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "preprocessing", "state_dict"} <= checkpoint.keys():
         raise UserError(f"--ckpt_path {path} is not a checkpoint of this project's `fit`")
     return checkpoint
-
-
-def shown(path: Path) -> Path:
-    """A path as short as it can be said from here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that nobody ever reads half of it."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text)
-    os.replace(part, path)
-
-
-def as_csv(rows: list[dict[str, float]]) -> str:
-    """Rows as CSV text, with every column that any of them has."""
-    text = io.StringIO()
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,0 +1,118 @@
+"""View: what one look at a network, a run or a data set yields. Page: several of them in one self-contained file."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from customresnet.files import as_csv, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#000000"
+"""The colour of text and axes; on the page it becomes the page's own, so that figures follow light and dark."""
+
+
+@dataclass
+class View:
+    """One view.
+
+    Attributes:
+        name: Stem of its files' names.
+        title: Its heading.
+        figures: Pictures by caption. Their text and axes are black, their legends without a frame, and whatever lies
+            on coloured ground is of any other colour than black.
+        numbers: What the figures show, ready for JSON.
+        text: Sentences to read first.
+        table: Rows with the same keys; the page shows them as a table, beside it lies a CSV file.
+        missing: Why this view cannot be shown; everything else is then empty.
+    """
+
+    name: str
+    title: str
+    figures: dict[str, "Figure"] = field(default_factory=dict)
+    numbers: Any = None
+    text: list[str] = field(default_factory=list)
+    table: list[dict[str, Any]] = field(default_factory=list)
+    missing: str = ""
+
+    @property
+    def figure(self) -> "Figure":
+        """The first figure."""
+        return next(iter(self.figures.values()))
+
+
+def write_page(folder: Path, title: str, views: Iterable[View], facts: dict[str, str] | None = None) -> Path:
+    """Write index.html with everything inside it, and each view's pictures and numbers as files beside it.
+
+    Args:
+        folder: Where to write; it is made.
+        title: The page's heading.
+        views: What it shows, in this order.
+        facts: A few words under the heading, by their label.
+
+    Returns:
+        The path of the page.
+    """
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    folder.mkdir(parents=True, exist_ok=True)
+    views = list(views)
+    for view in views:
+        save(view, folder)
+    environment = Environment(
+        loader=PackageLoader("customresnet.analysis", "."),
+        autoescape=select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = as_svg
+    environment.filters["cell"] = _cell
+    page = environment.get_template("page.html").render(title=title, views=views, facts=facts or {})
+    write_atomically(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def save(view: View, folder: Path) -> None:
+    """Write a view's pictures as PNG, its numbers as JSON and its table as CSV."""
+    for number, figure in enumerate(view.figures.values(), start=1):
+        suffix = f"_{number}" if len(view.figures) > 1 else ""
+        figure.savefig(folder / f"{view.name}{suffix}.png", dpi=150, facecolor="white")
+    if view.numbers is not None:
+        write_atomically(folder / f"{view.name}.json", json.dumps(view.numbers, indent=1))
+    if view.table:
+        write_atomically(folder / f"{view.name}.csv", as_csv(view.table))
+
+
+def as_svg(figure: "Figure", name: str) -> str:
+    """A figure as inline SVG whose black ink takes the colour of the page's text.
+
+    Args:
+        figure: The figure.
+        name: Sets its identifiers apart from those of the page's other figures.
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.image_inline": True}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    return svg.replace("<svg ", '<svg fill="currentColor" role="img" ', 1)
+
+
+def data_url(png: bytes) -> str:
+    """A PNG as the address of an image inside the page."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
