@@ -47,3 +47,8 @@ def resolve_precision(precision: str, accelerator: str) -> tuple[str, str]:
     if cpu_has_bf16():
         return "bf16-mixed", f"the CPU has {BF16_CPU_FLAGS}"
     return "32-true", f"the CPU has no {BF16_CPU_FLAGS}"
+
+
+def autocast_type(kind: str) -> torch.dtype | None:
+    """The reduced type that ``auto`` computes in on ``cuda``, ``mps`` or ``cpu``; None where it stays with float32."""
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolve_precision("auto", kind)[0])

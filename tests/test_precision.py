@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from customresnet.training import precision
-from customresnet.training.precision import device_kind, resolve_precision
+from customresnet import precision
+from customresnet.precision import device_kind, resolve_precision
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from customresnet import runs
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
-from customresnet.training.precision import resolve_precision
+from customresnet.precision import resolve_precision
 from customresnet.training.progress import RunProgress
 from customresnet.training.run_log import RunLog
 
