@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m customresnet
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit demo lr-find tensorboard test lint format
+.PHONY: help setup fit demo lr-find report tensorboard test lint format
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: $(STAMP) ## See the whole path in a minute or two on scikit-learn's digits
 
 lr-find: $(STAMP) ## Run the LR range test alone: lr_find.png and lr_find.json
 	$(RUN) lr-find $(ARGS)
+
+report: $(STAMP) ## Explain the newest run on one page (another one: ARGS='--ckpt_path RUN')
+	$(RUN) report --ckpt_path last $(ARGS)
 
 tensorboard: $(STAMP) ## Show the curves of all runs in TensorBoard
 	$(VENV)/bin/tensorboard --logdir lightning_logs $(ARGS)

@@ -1,12 +1,11 @@
 """The command line: `python -m customresnet COMMAND`. Subcommands, presets, and how an error is shown."""
 
 import logging
-import re
 import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jsonargparse
 import pytorch_lightning as pl
@@ -18,6 +17,8 @@ from customresnet import recipes, runs
 from customresnet.data import sources
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.errors import UserError
+from customresnet.parsing import Raising
+from customresnet.plain_commands import PLAIN_COMMANDS, run_plain_command
 from customresnet.training.classifier import ImageClassifier, refuse_contradiction
 from customresnet.training.trainer import Trainer
 
@@ -28,7 +29,7 @@ NOISE = "does not have many workers|LightningCLI's args parameter|torch.jit.trac
 warnings.filterwarnings("ignore", message=f".*({NOISE}).*")
 
 # A recipe may speak to several commands: each takes what it knows of these.
-COMMANDS_OWN = {"lr_find", "ckpt_path", "start", "end", "spacing"}
+COMMANDS_OWN = {"lr_find", "ckpt_path", "report", "start", "end", "spacing"}
 DESCRIPTION = "Train, evaluate and use CustomResNet on CIFAR-10. `COMMAND --help` lists a command's flags."
 
 
@@ -42,25 +43,8 @@ class PresetOrFile(jsonargparse.ActionConfigFile):
         super().__call__(parser, cfg, yaml.safe_dump(kept), option_string)
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose errors are exceptions, so that every mistake is shown alike."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(in_one_line(message)) from ex
-
-
-def in_one_line(message: str) -> str:
-    """What jsonargparse says of a value in many lines: the flag, what it takes, and what it received."""
-    key = re.search(r'Parser key "([^"]+)"', message)
-    received = re.search(r"(?:Given value|Got value): (.*)", message)
-    if not (key and received):
-        return " ".join(message.split())
-    subtypes = re.search(r"Subtypes: \[(.*)\]", message)
-    taken = subtypes[1] if subtypes else ", ".join(re.findall(r"Expected an? (.+?)(?:\. Got.*)?$", message, re.M))
-    taken = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", taken).replace("NoneType", "null")
-    taken = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"one of \1", taken)
-    problem = re.search(r"Problem with given class_path .*:\s+(.*)", message)
-    return f"--{key[1]} takes {taken}; received {received[1]}" + (f" ({problem[1]})" if problem else "")
+class Parser(Raising, LightningArgumentParser):
+    """LightningCLI's parser, raising its errors."""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -101,10 +85,27 @@ class CLI(LightningCLI):
         if subcommand == "predict":  # a signature cannot say that an option takes several words
             parser.add_argument("--images", nargs="+", help="Image files, or directories of them.")
             self._subcommand_method_arguments[subcommand].append("images")
+        if subcommand in ("fit", "schedule"):  # not the Trainer's concern: training knows nothing of reports
+            parser.add_argument("--report", type=bool, default=True, help="Write the run's report after training.")
         if subcommand == "lr-sweep":  # nor that it needs none
             parser.add_argument("--resume", action="store_true", help="Go on with the newest unfinished sweep.")
             self._subcommand_method_arguments[subcommand].append("resume")
         return parser
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        for name, command in PLAIN_COMMANDS.items():  # only for the list of commands: main runs them by itself
+            parser._subcommands_action.add_subcommand(name, Raising(), help=command.help)  # type: ignore[union-attr]
+
+    def after_fit(self) -> None:
+        """Write the report of the run that has just ended."""
+        trainer, config = self.trainer, self._command_config()
+        checkpoint = Path(trainer.log_dir or ".") / runs.CHECKPOINTS / runs.LAST
+        if not (config.report and trainer.is_global_zero and trainer.logger and checkpoint.is_file()):
+            return
+        from customresnet.analysis.report import write_report
+
+        write_report(checkpoint, self.datamodule.test_images)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a checkpoint brings its run's config.yaml, and only flags given by hand go before it."""
@@ -182,6 +183,9 @@ def main(args: list[str] | None = None) -> None:
     debug = "--debug" in argv
     argv = [a for a in argv if a != "--debug"]
     try:
+        if argv and argv[0] in PLAIN_COMMANDS:
+            run_plain_command(argv[0], argv[1:])
+            return
         CLI(
             ImageClassifier,
             CIFAR10DataModule,

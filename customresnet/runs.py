@@ -21,28 +21,30 @@ def versions(root: Path, name: str) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def find_checkpoint(ckpt_path: str, root: Path, name: str, *, unfinished: bool = False) -> Path:
+def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfinished: bool = False) -> Path:
     """The checkpoint that ``--ckpt_path`` means: a file, a run's folder, or ``last``.
 
     Args:
         ckpt_path: What the user gave.
         root: Folder that holds lightning_logs.
-        name: The run's name, for ``last``.
+        name: The run's name, for ``last``; None is any.
         unfinished: For ``last``, look for a run to go on with, not for any run.
 
     Raises:
         UserError: There is no such checkpoint.
     """
     if ckpt_path == "last":
-        candidates = [run for run in versions(root, name) if (run / CHECKPOINTS / LAST).is_file()]
+        names = [name] if name else sorted(folder.name for folder in (root / LOGS).glob("*"))
+        candidates = [run for each in names for run in versions(root, each) if (run / CHECKPOINTS / LAST).is_file()]
         if unfinished:
             candidates = [run for run in candidates if not (run / RESULT).is_file()]
         if not candidates:
             what = "unfinished run" if unfinished else "run with a checkpoint"
-            raise UserError(
-                f"--ckpt_path last: no {what} in {root / LOGS / name}; give a checkpoint's path, or the run's own "
-                "--config or --trainer.run_name"
-            )
+            where = root / LOGS / name if name else root / LOGS
+            other = ", or the run's own --config or --trainer.run_name" if name else ""
+            raise UserError(f"--ckpt_path last: no {what} in {where}; give a checkpoint's path{other}")
+        if name is None:  # versions count within a name only
+            candidates.sort(key=lambda run: (run / CHECKPOINTS / LAST).stat().st_mtime)
         return candidates[-1] / CHECKPOINTS / LAST
     path = Path(ckpt_path)
     if path.is_dir():

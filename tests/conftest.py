@@ -27,11 +27,13 @@ class Outcome:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run one command in this process, in an empty folder."""
+    """Run one command in this process, in an empty folder; a fit without its report, which takes seconds."""
     monkeypatch.chdir(tmp_path)
 
     def command(*words: str) -> Outcome:
         capsys.readouterr()
+        if words[:1] == ("fit",) and "--report" not in words:
+            words = (*words, "--report", "false")
         try:
             cli.main(list(words))
             code = 0
@@ -47,7 +49,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one finished run on the digits, learning rates found by itself."""
     root = tmp_path_factory.mktemp("small_run")
-    cli.main(["fit", *SMALL, "--lr_find.steps", "40", "--trainer.default_root_dir", str(root)])
+    words = ["fit", *SMALL, "--lr_find.steps", "40", "--report", "false"]
+    cli.main([*words, "--trainer.default_root_dir", str(root)])
     return root / "lightning_logs" / "demo" / "version_0"
 
 

@@ -29,6 +29,7 @@ class View:
             on coloured ground is of any other colour than black.
         numbers: What the figures show, ready for JSON.
         text: Sentences to read first.
+        facts: A few words each, by their label.
         table: Rows with the same keys; the page shows them as a table, beside it lies a CSV file.
         missing: Why this view cannot be shown; everything else is then empty.
     """
@@ -38,6 +39,7 @@ class View:
     figures: dict[str, "Figure"] = field(default_factory=dict)
     numbers: Any = None
     text: list[str] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
     table: list[dict[str, Any]] = field(default_factory=list)
     missing: str = ""
 
@@ -47,14 +49,13 @@ class View:
         return next(iter(self.figures.values()))
 
 
-def write_page(folder: Path, title: str, views: Iterable[View], facts: dict[str, str] | None = None) -> Path:
+def write_page(folder: Path, title: str, views: Iterable[View]) -> Path:
     """Write index.html with everything inside it, and each view's pictures and numbers as files beside it.
 
     Args:
         folder: Where to write; it is made.
         title: The page's heading.
         views: What it shows, in this order.
-        facts: A few words under the heading, by their label.
 
     Returns:
         The path of the page.
@@ -73,7 +74,7 @@ def write_page(folder: Path, title: str, views: Iterable[View], facts: dict[str,
     )
     environment.filters["svg"] = as_svg
     environment.filters["cell"] = _cell
-    page = environment.get_template("page.html").render(title=title, views=views, facts=facts or {})
+    page = environment.get_template("page.html").render(title=title, views=views)
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
 

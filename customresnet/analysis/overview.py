@@ -1,0 +1,87 @@
+"""What was trained, how, where, and how well: the report's first view."""
+
+from datetime import timedelta
+from typing import Any
+
+from customresnet.analysis.intervals import wilson
+from customresnet.analysis.outputs import Outputs
+from customresnet.analysis.view import View
+
+
+def overview(
+    outputs: Outputs, checkpoint: dict[str, Any], config: dict[str, Any] | None, result: dict[str, Any] | None
+) -> View:
+    """The recipe, the learning rates, the accuracy with its interval, time, versions and hardware.
+
+    Args:
+        outputs: The network's answers to the test images.
+        checkpoint: The checkpoint.
+        config: The run's config.yaml; None if there is none.
+        result: The run's result.json; None if there is none.
+    """
+    correct, images = int(outputs.correct.sum()), len(outputs.labels)
+    low, high = wilson(correct, images)
+    text = [
+        f"Test accuracy {correct / images:.2%} ({correct:,} of {images:,} images; "
+        f"95 % interval by Wilson {low:.2%} to {high:.2%}), computed for this page."
+    ]
+    if result and "test/correct" in result:
+        recorded, total = result["test/correct"], result["test/images"]
+        if (recorded, total) != (correct, images):
+            text.append(
+                f"The run itself recorded {recorded:,} of {total:,}: rounding differs between machines, precisions and "
+                "compiled or plain networks, and a few images lie on the border."
+            )
+    else:
+        text.append("The run's own result.json is not beside the checkpoint: it is unfinished, or was copied alone.")
+    facts = _recipe(checkpoint, config) | _measured(result)
+    numbers = {
+        "correct": correct,
+        "images": images,
+        "accuracy": correct / images,
+        "interval": [low, high],
+        "facts": facts,
+    }
+    return View("overview", "Overview", numbers=numbers, text=text, facts=facts)
+
+
+def _recipe(checkpoint: dict[str, Any], config: dict[str, Any] | None) -> dict[str, str]:
+    options, prep = checkpoint["hyper_parameters"], checkpoint["preprocessing"]
+    facts = {
+        "network": f"{options['network']}, width {options['width']}, dropout {options['dropout']:g}",
+        "LRMIN to LRMAX": f"{_rate(options['lr_min'])} to {_rate(options['lr_max'])}",
+        "policy": f"{options.get('policy', 'one_cycle')}, {options['anneal']}",
+        "weight decay": f"{options['weight_decay']:g}",
+        "data": f"{prep['source']}, {prep['image_size']}x{prep['image_size']}, {len(prep['classes'])} classes",
+        "mean": ", ".join(map(str, prep["mean"])),
+        "standard deviation": ", ".join(map(str, prep["std"])),
+        "trained for": f"{checkpoint['epoch'] + 1} epochs, {checkpoint['global_step']:,} steps",
+    }
+    if config:
+        data = config["data"]
+        augment = ", ".join(f"{name} {value}" for name, value in data["augment"].items())
+        facts |= {
+            "batch size": str(data["batch_size"]),
+            "augmentation": augment,
+            "held out": f"{data['val_size']} images" if data["val_size"] else "nothing: watched on the test images",
+        }
+    return facts
+
+
+def _measured(result: dict[str, Any] | None) -> dict[str, str]:
+    if not result:
+        return {}
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return {
+        "parameters": f"{result['parameters']:,}",
+        "time": f"{timedelta(seconds=round(result['seconds']))}, evaluations included",
+        "speed": f"{result['images_per_second']:,} images/s, evaluations included",
+        "seed": str(result["seed"]),
+        "precision": result["precision"],
+        "device": result["device"],
+        "versions": versions,
+    }
+
+
+def _rate(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3g}"

@@ -1,0 +1,191 @@
+"""The report of a run: one page that says what was trained, how well, and where it fails."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from customresnet import files, runs
+from customresnet.analysis import outputs as network_outputs
+from customresnet.analysis.architecture import architecture
+from customresnet.analysis.calibration import calibration
+from customresnet.analysis.confusion import confusion
+from customresnet.analysis.curves import curves
+from customresnet.analysis.galleries import (
+    Order,
+    choose_misclassified,
+    hardest_and_easiest,
+    misclassified,
+    parse_pair,
+    some_of,
+)
+from customresnet.analysis.gradcam import Target, find_layer, gradcam
+from customresnet.analysis.network import load_network
+from customresnet.analysis.outputs import Outputs
+from customresnet.analysis.overview import overview
+from customresnet.analysis.per_class import per_class
+from customresnet.analysis.view import View, write_page
+from customresnet.data import sources
+from customresnet.data.datamodule import Preprocessing
+from customresnet.data.sources import LabelledImages, SourceName
+from customresnet.errors import UserError
+from customresnet.screen import interactive
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Which images the report shows.
+
+    Args:
+        images: How many misclassified images; 0 leaves the galleries out.
+        order: The most confident mistakes first, or a random choice.
+        pair: Only images of one class taken for another: "cat->dog".
+        seed: Of the random choice.
+        layer: Layer that Grad-CAM looks at. Default: the last stage before the pooling.
+        target: Class whose evidence Grad-CAM shows.
+        opacity: Of Grad-CAM's map over the image.
+    """
+
+    images: int = 20
+    order: Order = "confidence"
+    pair: str | None = None
+    seed: int = 0
+    layer: str | None = None
+    target: Target = "both"
+    opacity: float = 0.5
+
+    def check(self, classes: tuple[str, ...]) -> None:
+        if self.images < 0:
+            raise UserError(f"--gallery.images must be 0 or more; received {self.images}")
+        if not 0 <= self.opacity <= 1:
+            raise UserError(f"--gallery.opacity must be from 0 to 1; received {self.opacity:g}")
+        if self.pair:
+            parse_pair(self.pair, classes)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where the test images are.
+
+    Args:
+        source: The source. Default: the run's.
+        root: Its folder or .zip. Default: the run's.
+    """
+
+    source: SourceName | None = None
+    root: Path | None = None
+
+
+def report(
+    ckpt_path: str,
+    data: DataOptions = DataOptions(),
+    gallery: Gallery = Gallery(),
+    output: Path | None = None,
+) -> Path:
+    """Write the report of a run: one page to read or to send, and its pictures and tables as files.
+
+    Args:
+        ckpt_path: last (the newest run), a checkpoint or a run's folder.
+        data: Where the test images are.
+        gallery: Which images the report shows.
+        output: Folder to write to. Default: report/ in the run's folder.
+
+    Returns:
+        The path of the page.
+    """
+    path = runs.find_checkpoint(ckpt_path, Path("."))
+    prep = Preprocessing.of_checkpoint(runs.read_checkpoint(path))
+    config = _read(runs.run_folder(path) / "config.yaml", yaml.safe_load)
+    source, root = _place(data, prep, config)
+    return write_report(path, sources.load(source, root, "test", prep.image_size), gallery, output)
+
+
+def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(), output: Path | None = None) -> Path:
+    """Write the report of a checkpoint.
+
+    Args:
+        path: The checkpoint.
+        images: The test images.
+        gallery: Which of them to show.
+        output: Folder to write to; None is report/ in the run's folder.
+    """
+    folder, checkpoint = runs.run_folder(path), runs.read_checkpoint(path)
+    prep = Preprocessing.of_checkpoint(checkpoint)
+    if images.classes != prep.classes:
+        raise UserError(f"--data.source: its classes are {list(images.classes)}, the checkpoint's {list(prep.classes)}")
+    gallery.check(prep.classes)
+    network = load_network(checkpoint)
+    gallery = replace(gallery, layer=find_layer(network, gallery.layer, prep.image_size))
+    answers = network_outputs.run(network, images, prep)
+    rows = _read(folder / "metrics.csv", lambda text: list(csv.DictReader(text.splitlines())))
+    config, result = _read(folder / "config.yaml", yaml.safe_load), _read(folder / runs.RESULT, json.loads)
+    steps: list[Callable[[], View]] = [
+        lambda: overview(answers, checkpoint, config, result),
+        lambda: _curves(rows),
+        lambda: per_class(answers),
+        lambda: confusion(answers),
+        lambda: calibration(answers),
+        *_galleries(network, answers, prep, gallery),
+        lambda: hardest_and_easiest(answers),
+        lambda: architecture(network, prep.image_size),
+    ]
+    views = [step() for step in tqdm(steps, "report", leave=False, unit="view", disable=not interactive())]
+    title = f"{checkpoint['hyper_parameters']['network']} on {prep.source}: {folder.parent.name}, {folder.name}"
+    page = write_page(output or folder / "report", title, views)
+    if config:
+        _into_tensorboard(folder, views)
+    print(f"report: {files.shown(page.resolve())}")
+    return page
+
+
+def _galleries(network: nn.Module, answers: Outputs, prep: Preprocessing, gallery: Gallery) -> list[Callable[[], View]]:
+    """Mistakes, where the network looked in them, and where it looked when it was right."""
+    wrong = choose_misclassified(answers, gallery.images, gallery.order, gallery.pair, gallery.seed)
+    right = some_of(answers.correct.nonzero().flatten(), gallery.images // 2, gallery.seed)
+    why = "--gallery.images is 0" if gallery.images == 0 else "there is no such image"
+
+    def shown(name: str, title: str, chosen: Tensor, target: Target) -> View:
+        if not len(chosen):
+            return View(name, title, missing=why)
+        return gradcam(network, answers, chosen, prep, gallery.layer, target, gallery.opacity, name, title)
+
+    return [
+        lambda: misclassified(answers, wrong, gallery.images, gallery.pair),
+        lambda: shown("gradcam_wrong", "Grad-CAM: misclassified images", wrong, gallery.target),
+        lambda: shown("gradcam_right", "Grad-CAM: correctly classified images", right, "predicted"),
+    ]
+
+
+def _curves(rows: list[dict[str, str]] | None) -> View:
+    if not rows:
+        return View("curves", "Curves", missing="the run's metrics.csv is not beside the checkpoint")
+    return curves([{name: float(value) for name, value in row.items() if value} for row in rows])
+
+
+def _into_tensorboard(folder: Path, views: list[View]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for view in views:
+            for number, figure in enumerate(view.figures.values(), start=1):
+                writer.add_figure(f"report/{view.name}" + f" {number}" * (len(view.figures) > 1), figure)
+
+
+def _place(data: DataOptions, prep: Preprocessing, config: dict[str, Any] | None) -> tuple[SourceName, Path | None]:
+    """Source and root of the images: those given, else the run's."""
+    source: Any = data.source or prep.source
+    if data.root or not config or source != prep.source:
+        return source, data.root
+    root = config["data"]["root"]
+    return source, Path(root) if root else None
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    """A file of a run, or None where there is none."""
+    return parse(path.read_text()) if path.is_file() else None

@@ -1,0 +1,37 @@
+"""Draw many small images as one picture."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def image_grid(images: np.ndarray, captions: Sequence[str], columns: int, lines: int = 1, width: float = 8) -> "Figure":
+    """Images in rows with a caption above each, every pixel as it is.
+
+    Args:
+        images: ``(N, H, W, 3)`` uint8.
+        captions: One for each image, of at most ``lines`` lines.
+        columns: Images in a row.
+        lines: Lines of a caption, for which room is left.
+        width: Width of the figure in inches.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(images) // columns)
+    cell = width / columns
+    text = 0.16 * lines / cell  # a line of small text is about 0.16 inches high
+    height = 1 + text
+    figure = Figure(figsize=(width, rows * height * cell))
+    # one pair of axes for all: one for each would take seconds
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(rows * height, 0))
+    axes.axis("off")
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = number % columns, number // columns * height + text
+        box = (x + 0.04, x + 0.96, y + 0.95, y + 0.03)
+        axes.imshow(image, extent=box, aspect="auto", interpolation="none")
+        axes.text(x + 0.5, y - 0.01, caption, ha="center", va="bottom", fontsize="small", linespacing=1.1)
+    return figure

@@ -1,0 +1,166 @@
+"""The report as a user meets it: the page, the files beside it, and what it says when something is not there."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from customresnet import cli
+from customresnet.analysis.view import View, write_page
+from customresnet.data import sources
+from tests.conftest import BOUNDS, SMALL, make_tree, read_json
+
+VIEWS = [
+    "overview",
+    "curves",
+    "per_class",
+    "confusion",
+    "calibration",
+    "misclassified",
+    "gradcam_wrong",
+    "gradcam_right",
+    "hardest",
+    "architecture",
+]
+
+
+@pytest.fixture(scope="module")
+def copied(small_run, tmp_path_factory) -> Path:
+    """A run's folder to write into."""
+    return Path(shutil.copytree(small_run, tmp_path_factory.mktemp("copied") / "version_0"))
+
+
+@pytest.fixture(scope="module")
+def page(copied) -> str:
+    cli.main(["report", "--ckpt_path", str(copied)])
+    return (copied / "report/index.html").read_text()
+
+
+def section(page: str, name: str) -> str:
+    return re.search(rf'<section id="{name}">(.*?)</section>', page, re.S)[1]
+
+
+def test_the_page_shows_every_view_and_loads_nothing(page):
+    assert re.findall(r'<section id="(\w+)">', page) == VIEWS
+    assert "Not shown" not in page
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page.replace("xlink:", ""))
+    assert not re.search(r"@import|url\((?!#|&quot;#)", page)
+    assert "#000000" not in page
+    identifiers = re.findall(r'\bid="([^"]+)"', page)
+    referred = set(re.findall(r'(?:url\(|href=")#([^")]+)', page))
+    assert referred <= set(identifiers)
+
+
+def test_pictures_and_numbers_lie_beside_the_page(page, copied):
+    for name in VIEWS:
+        assert (copied / f"report/{name}.json").is_file(), name
+    for name in set(VIEWS) - {"overview"}:
+        assert list((copied / "report").glob(f"{name}*.png")), name
+    assert (copied / "report/per_class.csv").read_text().startswith("class,images,correct,accuracy")
+
+
+def test_it_counts_what_test_counts(page, copied, run):
+    assert run("test", "--ckpt_path", str(copied)).code == 0
+    expected = read_json(copied / "test.json")
+    overview, classes = read_json(copied / "report/overview.json"), read_json(copied / "report/per_class.json")
+    assert (overview["correct"], overview["images"]) == (expected["test/correct"], expected["test/images"])
+    assert sum(row["correct"] for row in classes["classes"]) == expected["test/correct"]
+    assert f"{expected['test/correct']} of 360 images" in section(page, "overview")
+
+
+def test_the_pictures_are_in_tensorboard_too(page, copied):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tags = EventAccumulator(str(copied), {"images": 0}).Reload().Tags()["images"]
+    assert {"report/curves", "report/confusion 1", "report/confusion 2", "report/gradcam_right"} <= set(tags)
+
+
+def test_fit_reads_the_images_once_and_ends_with_a_report_unless_told_not_to(run, capsys, monkeypatch):
+    read = []
+    load = sources.load
+    monkeypatch.setattr(sources, "load", lambda *args: read.append(args[2]) or load(*args))
+    words = ["fit", *SMALL, *BOUNDS, "--trainer.max_epochs", "1"]
+    cli.main(words)
+    assert "report: lightning_logs/demo/version_0/report/index.html" in capsys.readouterr().out
+    assert sorted(read) == ["test", "train"]
+    assert "report:" not in run(*words, "--report", "false").out
+    assert not Path("lightning_logs/demo/version_1/report").exists()
+
+
+def test_last_is_the_newest_run_of_any_name(run, copied):
+    for age, folder in enumerate(("b/version_0", "a/version_1", "a/version_0")):
+        shutil.copytree(copied, Path("lightning_logs") / folder)
+        os.utime(Path("lightning_logs") / folder / "checkpoints/last.ckpt", (1000 - age, 1000 - age))
+    outcome = run("report", "--ckpt_path", "last", "--gallery.images", "3")
+    assert "report: lightning_logs/b/version_0/report/index.html" in outcome.out
+    assert len(read_json(Path("lightning_logs/b/version_0/report/misclassified.json"))) == 3
+
+
+def test_a_checkpoint_alone_lacks_views_and_the_page_says_which_and_why(run, small_run):
+    shutil.copy(small_run / "checkpoints/last.ckpt", "alone.ckpt")
+    outcome = run("report", "--ckpt_path", "alone.ckpt", "--output", "page")
+    assert outcome.code == 0, outcome.err
+    page = Path("page/index.html").read_text()
+    assert "Not shown: the run&#39;s metrics.csv is not beside the checkpoint" in section(page, "curves")
+    assert "result.json is not beside the checkpoint" in section(page, "overview").replace("&#39;", "'")
+    assert "<svg" in section(page, "confusion")
+    assert not list(Path().glob("*tfevents*"))
+
+
+def test_no_gallery_and_few_mistakes_are_said(run, small_run):
+    words = ["report", "--ckpt_path", str(small_run), "--output", "page"]
+    assert run(*words, "--gallery.images", "0").code == 0
+    page = Path("page/index.html").read_text()
+    assert page.count("Not shown: --gallery.images is 0") == 3
+    largest = read_json(Path("page/confusion.json"))["largest"][0]
+    pair = f"{largest['true']}->{largest['predicted']}"
+    assert run(*words, "--gallery.images", str(largest["count"] + 1), "--gallery.pair", pair).code == 0
+    said = f"{largest['count']} of {pair} can be shown where {largest['count'] + 1} were asked for"
+    assert said in Path("page/index.html").read_text().replace("&gt;", ">")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ckpt_path", "nowhere"], "--ckpt_path nowhere: no such checkpoint"),
+        (["--ckpt_path", "last"], "no run with a checkpoint in lightning_logs; give a checkpoint's path"),
+        ([], "ckpt_path"),
+        (["--gallery.images", "-1"], "--gallery.images must be 0 or more; received -1"),
+        (["--gallery.images", "many"], "--gallery.images takes int; received many"),
+        (["--gallery.opacity", "2"], "--gallery.opacity must be from 0 to 1; received 2"),
+        (["--gallery.order", "nope"], "'confidence', 'random'"),
+        (["--gallery.pair", "1->cat"], "--gallery.pair is TRUE->PREDICTED of 0, 1, 2"),
+        (["--gallery.layer", "nope"], "--gallery.layer nope: no layer of this name that gives a map; layers: prep.0"),
+        (["--data.source", "folder", "--data.root", "tree"], "its classes are ['cat', 'dog', 'owl'], the checkpoint's"),
+        (["--nope", "1"], "--nope"),
+    ],
+)
+def test_a_mistake_is_one_line(run, small_run, words, message):
+    make_tree(Path("tree"))
+    given = [] if not words or words[0] == "--ckpt_path" else ["--ckpt_path", str(small_run)]
+    outcome = run("report", *given, *words)
+    assert outcome.code == 2
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert message in outcome.err
+
+
+def test_the_images_of_a_run_are_found_where_the_run_found_them(run, monkeypatch):
+    make_tree(Path("tree"), each=20)
+    words = ["--data.source", "folder", "--data.root", "tree", "--data.batch_size", "20", "--model.width", "4"]
+    outcome = run("fit", *words, *BOUNDS, "--trainer.max_epochs", "1", "--report", "false")
+    assert outcome.code == 0, outcome.err
+    folder = "lightning_logs/customresnet/version_0"
+    assert run("report", "--ckpt_path", folder).code == 0
+    shutil.move("tree", "moved")
+    outcome = run("report", "--ckpt_path", folder)
+    assert outcome.code == 2
+    assert "--data.root tree does not exist" in outcome.err
+    assert run("report", "--ckpt_path", folder, "--data.root", "moved").code == 0
+
+
+def test_a_missing_view_is_shown_as_such(tmp_path):
+    text = write_page(tmp_path, "A <title>", [View("one", "One & only", missing="there is none")]).read_text()
+    assert "A &lt;title&gt;" in text
+    assert "Not shown: there is none" in section(text, "one")
