@@ -1,6 +1,7 @@
 """The commands as a user meets them: what they write, and how they answer mistakes."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 
 from customresnet import ImageClassifier, cli, recipes
 from customresnet.data.augment import CIFAR10_MEAN
+from customresnet.plain_commands import PLAIN_COMMANDS
 from tests.conftest import BOUNDS, SMALL, make_tree, read_json
 
 PRESETS = sorted(p.stem for p in recipes.PRESETS.glob("*.yaml"))
@@ -202,8 +204,8 @@ def test_help_lists_every_command_with_a_line_and_starts_fast(tmp_path):
         return min(took)
 
     shown = process("--help", cwd=tmp_path).stdout
-    for command in cli.CLI.subcommands():
-        assert f"\n    {command} " in shown
+    for command in (*cli.CLI.subcommands(), *PLAIN_COMMANDS):
+        assert re.search(rf"^    {command} +\w", shown, re.M), command
     ours = best_of_two(sys.executable, "-m", "customresnet", "--help")
     assert ours < 1.3 * best_of_two(sys.executable, "-c", "import pytorch_lightning.cli")
 
@@ -221,6 +223,21 @@ def test_every_preset_fits_the_flags(run, name):
     outcome = run("fit", "--config", name, "--print_config")
     assert outcome.code == 0
     assert yaml.safe_load(outcome.out)["trainer"]["run_name"] == name
+
+
+def test_the_demos_recipe_speaks_to_each_command_of_what_it_knows(run):
+    for command in ("validate", "test", "lr-find", "lr-sweep", "schedule"):
+        outcome = run(command, "--config", "demo", "--print_config")
+        assert outcome.code == 0, outcome.err
+        assert yaml.safe_load(outcome.out).get("spacing") == ("log" if command == "lr-sweep" else None)
+
+
+@pytest.mark.parametrize("command", PLAIN_COMMANDS)
+def test_a_command_without_a_trainer_explains_its_flags(run, command):
+    outcome = run(command, "--help")
+    assert outcome.code == 0
+    assert PLAIN_COMMANDS[command].help in outcome.out
+    assert not re.search(r"^  --(?!help|print|config)[\w.]+ [A-Z_]+\n(?!  +\S)", outcome.out, re.M)
 
 
 def test_a_run_leaves_one_folder_with_everything(small_run):

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from customresnet import LRRangeTest, OneCycle
-from customresnet.training.lr_range import choose_bounds
+from customresnet.training.lr_bounds import choose_bounds
+from customresnet.training.schedule import Schedule
 from tests.conftest import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +36,8 @@ def test_its_bounds_are_those_that_today_s_rules_read_off_its_curve():
 def test_its_metrics_follow_the_schedule_and_end_in_its_result():
     result = read_json(REFERENCE / "result.json")
     rows = list(csv.DictReader((REFERENCE / "metrics.csv").open()))
-    rates, _ = OneCycle(result["lr_max"], result["lr_min"]).curve(2352, 98)
+    adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    rates = Schedule.of(OneCycle(result["lr_max"], result["lr_min"]), adam, 2352, 98).lr
     assert [int(row["step"]) for row in rows] == [98 * epoch for epoch in range(1, 25)]
     assert [float(row["lr"]) for row in rows] == pytest.approx([rates[98 * epoch - 1] for epoch in range(1, 25)])
     assert float(rows[-1]["test/acc"]) == result["test/acc"]
