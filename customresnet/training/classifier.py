@@ -123,7 +123,7 @@ class ImageClassifier(pl.LightningModule):
 
     # -------------------------------------------------------------------------------------------------------- steps
 
-    def _step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+    def _step(self, batch: Batch, stage: str) -> Tensor:
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
@@ -136,9 +136,9 @@ class ImageClassifier(pl.LightningModule):
             on_epoch=True,
             batch_size=len(labels),
         )
-        return {"loss": loss, "logits": logits.detach()}
+        return loss
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._step(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

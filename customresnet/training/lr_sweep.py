@@ -97,11 +97,17 @@ class LastQuarter(pl.Callback):
         self.correct: torch.Tensor | float = 0.0  # on the device: fetched once, at the end
         self.loss: torch.Tensor | float = 0.0
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.register_forward_hook(self._keep)
+
+    def _keep(self, module: Any, inputs: Any, logits: torch.Tensor) -> None:
+        self.logits = logits.detach()
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if not torch.isfinite(outputs["loss"]):
             self.diverged = trainer.should_stop = True
         elif trainer.global_step > self.first:
-            logits, labels = outputs["logits"].float(), batch[1]
+            logits, labels = self.logits.float(), batch[1]
             self.images += len(labels)
             self.correct = self.correct + (logits.argmax(dim=1) == labels).sum()
             self.loss = self.loss + F.cross_entropy(logits, labels, reduction="sum")
