@@ -101,11 +101,15 @@ class CLI(LightningCLI):
         """Write the report of the run that has just ended."""
         trainer, config = self.trainer, self._command_config()
         checkpoint = Path(trainer.log_dir or ".") / runs.CHECKPOINTS / runs.LAST
-        if not (config.report and trainer.is_global_zero and trainer.logger and checkpoint.is_file()):
+        wanted = config.report and trainer.is_global_zero and trainer.logger and not config.trainer.fast_dev_run
+        if not (wanted and checkpoint.is_file()):
             return
         from customresnet.analysis.report import write_report
 
-        write_report(checkpoint, self.datamodule.test_images)
+        try:
+            write_report(checkpoint, self.datamodule.test_images)
+        except (UserError, OSError) as error:  # what was trained is not lost by it
+            print(f"warning: the run is kept, but its report could not be written: {error}", file=sys.stderr)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a checkpoint brings its run's config.yaml, and only flags given by hand go before it."""

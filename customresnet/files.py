@@ -15,7 +15,7 @@ def shown(path: Path) -> Path:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that nobody ever reads half of it."""
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
 

@@ -36,7 +36,7 @@ def read(path: Path, flag: str) -> dict[str, Any]:
         flag: What the user gave, for the errors.
     """
     try:
-        recipe = yaml.safe_load(path.read_text())
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{flag} is not readable YAML: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):
@@ -54,6 +54,8 @@ def with_options(path: Path, flag: str, section: str, options: dict[str, Any]) -
         raise UserError(f"{flag} must be a .yaml file")
     if not path.parent.is_dir():
         raise UserError(f"{flag}: there is no folder {path.parent}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"{flag} cannot be written")
     recipe = read(path, flag) if path.is_file() else {}
     if not isinstance(recipe.setdefault(section, {}), dict):
         raise UserError(f"{flag}: {section} holds no options")

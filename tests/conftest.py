@@ -1,6 +1,9 @@
 """Shared pieces: commands run in a folder of their own, on small data made here or bundled with scikit-learn."""
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the tests run on all cores already, beside each other
 
 from customresnet import cli
 
@@ -52,6 +57,17 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["fit", *SMALL, "--lr_find.steps", "40", "--report", "false"]
     cli.main([*words, "--trainer.default_root_dir", str(root)])
     return root / "lightning_logs" / "demo" / "version_0"
+
+
+def interrupt(child: subprocess.Popen) -> tuple[str, str]:
+    """Press Ctrl-C, again if need be: Python swallows one that comes while it clears an object away, and says so."""
+    for _ in range(5):
+        child.send_signal(signal.SIGINT)
+        try:
+            return child.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            pass
+    raise AssertionError("not to be interrupted")
 
 
 def make_tree(root: Path, *, classes: tuple[str, ...] = ("cat", "dog", "owl"), each: int = 4, size: int = 32) -> Path:

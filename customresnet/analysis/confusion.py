@@ -29,7 +29,8 @@ def confusion(outputs: Outputs) -> View:
         if wrong[t, p]
     ]
     words = [
-        f"{c['true']} was called {c['predicted']} in {c['count']} images ({c['share']:.1%} of them)" for c in largest
+        f"{c['true']} was called {c['predicted']} in {c['count']} images ({c['share']:.1%} of all {c['true']})"
+        for c in largest
     ]
     return View(
         "confusion",

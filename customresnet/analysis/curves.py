@@ -50,11 +50,11 @@ def curves(rows: list[dict[str, float]]) -> View:
         axes.legend(frameon=False, fontsize="small")
     last = measured[-1]
     text = [
-        f"The last epoch's {NAMES[watched]} accuracy is {last[f'{watched}/acc']:.2%}; the best epoch's, "
-        f"epoch {best['epoch']:.0f}, {best[f'{watched}/acc']:.2%}."
+        f"The last {NAMES[watched]} accuracy, of epoch {last['epoch']:.0f}, is {last[f'{watched}/acc']:.2%}; "
+        f"the best, of epoch {best['epoch']:.0f}, {best[f'{watched}/acc']:.2%}."
         + (" The figure reported is the last epoch's: nothing is chosen by the test set." if watched == "test" else "")
     ]
-    if "train/acc" in last:
+    if watched != "train":
         gap = last["train/acc"] - last[f"{watched}/acc"]
         text.append(
             f"Training accuracy, measured on augmented images while training, ends {abs(gap) * 100:.1f} points "

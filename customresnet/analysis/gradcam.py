@@ -18,6 +18,7 @@ from customresnet.errors import UserError
 from customresnet.pictures import image_grid
 
 Target = Literal["true", "predicted", "both"]
+BATCH = 100
 
 
 def find_layer(network: nn.Module, name: str | None, image_size: int) -> str:
@@ -28,11 +29,15 @@ def find_layer(network: nn.Module, name: str | None, image_size: int) -> str:
     """
     maps = _maps(network, image_size)
     if name is None:
-        stages = [layer for layer in maps if "." not in layer]
-        return (stages or list(maps))[-1]
+        stages = [layer for layer in maps if "." not in layer and not _pools(network.get_submodule(layer))]
+        return (stages or maps)[-1]
     if name not in maps:
         raise UserError(f"--gallery.layer {name}: no layer of this name that gives a map; layers: {', '.join(maps)}")
     return name
+
+
+def _pools(module: nn.Module) -> bool:
+    return "Pool" in type(module).__name__
 
 
 def _maps(network: nn.Module, image_size: int) -> list[str]:
@@ -71,8 +76,12 @@ def cam(network: nn.Module, images: Tensor, targets: Tensor, layer: str) -> Tens
     for module in network.modules():
         if getattr(module, "inplace", False):
             setattr(module, "inplace", False)  # noqa: B010 - a ReLU in place would overwrite the map that is looked at
-    found = LayerGradCam(network, network.get_submodule(layer)).attribute(images, targets, relu_attributions=True)
-    maps = LayerAttribution.interpolate(found, images.shape[2:], "bilinear")[:, 0].detach()
+    method = LayerGradCam(network, network.get_submodule(layer))
+    found = [  # a few at a time: each keeps its activations
+        method.attribute(some, classes, relu_attributions=True).detach()
+        for some, classes in zip(images.split(BATCH), targets.split(BATCH), strict=True)
+    ]
+    maps = LayerAttribution.interpolate(torch.cat(found), images.shape[2:], "bilinear")[:, 0]
     return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
 
 

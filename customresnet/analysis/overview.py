@@ -25,15 +25,7 @@ def overview(
         f"Test accuracy {correct / images:.2%} ({correct:,} of {images:,} images; "
         f"95 % interval by Wilson {low:.2%} to {high:.2%}), computed for this page."
     ]
-    if result and "test/correct" in result:
-        recorded, total = result["test/correct"], result["test/images"]
-        if (recorded, total) != (correct, images):
-            text.append(
-                f"The run itself recorded {recorded:,} of {total:,}: rounding differs between machines, precisions and "
-                "compiled or plain networks, and a few images lie on the border."
-            )
-    else:
-        text.append("The run's own result.json is not beside the checkpoint: it is unfinished, or was copied alone.")
+    text += _compared(correct, images, checkpoint, result)
     facts = _recipe(checkpoint, config) | _measured(result)
     numbers = {
         "correct": correct,
@@ -45,12 +37,47 @@ def overview(
     return View("overview", "Overview", numbers=numbers, text=text, facts=facts)
 
 
+def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dict[str, Any] | None) -> list[str]:
+    """How this page's accuracy compares with the run's own."""
+    if not result:
+        return ["The run's own result.json is not beside the checkpoint: it is unfinished, or was copied alone."]
+    if checkpoint["global_step"] != result["steps"]:
+        return [
+            f"This is the network after step {checkpoint['global_step']:,}; time and speed below are those of the "
+            f"whole run of {result['steps']:,} steps."
+        ]
+    recorded, total = result.get("test/correct"), result.get("test/images")
+    if recorded is None or (recorded, total) == (correct, images):
+        return []
+    if total != images:
+        return [f"The run itself counted {recorded:,} of {total:,} images."]
+    return [
+        f"The run itself recorded {recorded:,} of {total:,}: rounding differs between machines, precisions and "
+        "compiled or plain networks, and a few images lie on the border."
+    ]
+
+
+def _policy(options: dict[str, Any]) -> str:
+    """The policy of the learning rate in words."""
+    momentum = options["momentum"]
+    cycled = f"beta1 {momentum[1]:g} to {momentum[0]:g} and back" if momentum else "beta1 constant"
+    if options.get("policy", "one_cycle") == "triangular":
+        gamma = f" {options['cycle_gamma']:g}" if options["cycle_mode"] == "exp_range" else ""
+        half = options["half_cycle"]
+        length = f"half-cycle of {half:g} epochs" if half else "half-cycle of 1/12 of the run"
+        return f"{options['cycle_mode']}{gamma}, {length}, {cycled}"
+    peak = f"peak at epoch {options['peak_epoch']:g}" if options["peak_epoch"] else "peak at 5/24 of the run"
+    divisor = options.get("final_div_factor", 1.0)
+    end = "" if divisor == 1 else f", ends at LRMIN/{divisor:g}"
+    return f"One Cycle, {options['anneal']}, {peak}{end}, {cycled}"
+
+
 def _recipe(checkpoint: dict[str, Any], config: dict[str, Any] | None) -> dict[str, str]:
     options, prep = checkpoint["hyper_parameters"], checkpoint["preprocessing"]
     facts = {
         "network": f"{options['network']}, width {options['width']}, dropout {options['dropout']:g}",
         "LRMIN to LRMAX": f"{_rate(options['lr_min'])} to {_rate(options['lr_max'])}",
-        "policy": f"{options.get('policy', 'one_cycle')}, {options['anneal']}",
+        "policy": _policy(options),
         "weight decay": f"{options['weight_decay']:g}",
         "data": f"{prep['source']}, {prep['image_size']}x{prep['image_size']}, {len(prep['classes'])} classes",
         "mean": ", ".join(map(str, prep["mean"])),

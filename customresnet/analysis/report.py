@@ -30,7 +30,7 @@ from customresnet.analysis.network import load_network
 from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.overview import overview
 from customresnet.analysis.per_class import per_class
-from customresnet.analysis.view import View, write_page
+from customresnet.analysis.view import View, make_folder, write_page
 from customresnet.data import sources
 from customresnet.data.datamodule import Preprocessing
 from customresnet.data.sources import LabelledImages, SourceName
@@ -101,7 +101,7 @@ def report(
     """
     path = runs.find_checkpoint(ckpt_path, Path("."))
     prep = Preprocessing.of_checkpoint(runs.read_checkpoint(path))
-    config = _read(runs.run_folder(path) / "config.yaml", yaml.safe_load)
+    config = _of_run(path, "config.yaml", yaml.safe_load)
     source, root = _place(data, prep, config)
     return write_report(path, sources.load(source, root, "test", prep.image_size), gallery, output)
 
@@ -113,9 +113,11 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
         path: The checkpoint.
         images: The test images.
         gallery: Which of them to show.
-        output: Folder to write to; None is report/ in the run's folder.
+        output: Folder to write to; None is report/ in the run's folder, or report_NAME/ for another checkpoint of it.
     """
     folder, checkpoint = runs.run_folder(path), runs.read_checkpoint(path)
+    output = output or folder / ("report" if path.name == runs.LAST else f"report_{path.stem}")
+    make_folder(output)
     prep = Preprocessing.of_checkpoint(checkpoint)
     if images.classes != prep.classes:
         raise UserError(f"--data.source: its classes are {list(images.classes)}, the checkpoint's {list(prep.classes)}")
@@ -123,8 +125,8 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
     network = load_network(checkpoint)
     gallery = replace(gallery, layer=find_layer(network, gallery.layer, prep.image_size))
     answers = network_outputs.run(network, images, prep)
-    rows = _read(folder / "metrics.csv", lambda text: list(csv.DictReader(text.splitlines())))
-    config, result = _read(folder / "config.yaml", yaml.safe_load), _read(folder / runs.RESULT, json.loads)
+    rows = _of_run(path, "metrics.csv", lambda text: list(csv.DictReader(text.splitlines())))
+    config, result = _of_run(path, "config.yaml", yaml.safe_load), _of_run(path, runs.RESULT, json.loads)
     steps: list[Callable[[], View]] = [
         lambda: overview(answers, checkpoint, config, result),
         lambda: _curves(rows),
@@ -137,7 +139,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
     ]
     views = [step() for step in tqdm(steps, "report", leave=False, unit="view", disable=not interactive())]
     title = f"{checkpoint['hyper_parameters']['network']} on {prep.source}: {folder.parent.name}, {folder.name}"
-    page = write_page(output or folder / "report", title, views)
+    page = write_page(output, title, views)
     if config:
         _into_tensorboard(folder, views)
     print(f"report: {files.shown(page.resolve())}")
@@ -147,7 +149,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
 def _galleries(network: nn.Module, answers: Outputs, prep: Preprocessing, gallery: Gallery) -> list[Callable[[], View]]:
     """Mistakes, where the network looked in them, and where it looked when it was right."""
     wrong = choose_misclassified(answers, gallery.images, gallery.order, gallery.pair, gallery.seed)
-    right = some_of(answers.correct.nonzero().flatten(), gallery.images // 2, gallery.seed)
+    right = some_of(answers.correct.nonzero().flatten(), (gallery.images + 1) // 2, gallery.seed)
     why = "--gallery.images is 0" if gallery.images == 0 else "there is no such image"
 
     def shown(name: str, title: str, chosen: Tensor, target: Target) -> View:
@@ -171,10 +173,13 @@ def _curves(rows: list[dict[str, str]] | None) -> View:
 def _into_tensorboard(folder: Path, views: list[View]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder)) as writer:
-        for view in views:
-            for number, figure in enumerate(view.figures.values(), start=1):
-                writer.add_figure(f"report/{view.name}" + f" {number}" * (len(view.figures) > 1), figure)
+    try:
+        with SummaryWriter(str(folder)) as writer:
+            for view in views:
+                for number, figure in enumerate(view.figures.values(), start=1):
+                    writer.add_figure(f"report/{view.name}" + f" {number}" * (len(view.figures) > 1), figure)
+    except OSError as error:  # the page is there
+        print(f"warning: the pictures are not in the run's TensorBoard ({error})")
 
 
 def _place(data: DataOptions, prep: Preprocessing, config: dict[str, Any] | None) -> tuple[SourceName, Path | None]:
@@ -186,6 +191,9 @@ def _place(data: DataOptions, prep: Preprocessing, config: dict[str, Any] | None
     return source, Path(root) if root else None
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    """A file of a run, or None where there is none."""
-    return parse(path.read_text()) if path.is_file() else None
+def _of_run(checkpoint: Path, name: str, parse: Callable[[str], Any]) -> Any:
+    """A file of the run that a checkpoint lies in; None if there is none, or if the checkpoint was copied elsewhere."""
+    path = runs.run_folder(checkpoint) / name
+    if checkpoint.parent.name != runs.CHECKPOINTS or not path.is_file():
+        return None
+    return parse(path.read_text(encoding="utf-8"))

@@ -3,12 +3,14 @@
 import base64
 import io
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from customresnet.errors import UserError
 from customresnet.files import as_csv, write_atomically
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def write_page(folder: Path, title: str, views: Iterable[View]) -> Path:
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     views = list(views)
     for view in views:
         save(view, folder)
@@ -79,8 +81,21 @@ def write_page(folder: Path, title: str, views: Iterable[View]) -> Path:
     return folder / "index.html"
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a page, or say that it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"no permission to write into {folder}")
+    except OSError as error:
+        raise UserError(f"cannot write to --output {folder} ({error})") from error
+
+
 def save(view: View, folder: Path) -> None:
-    """Write a view's pictures as PNG, its numbers as JSON and its table as CSV."""
+    """Write a view's pictures as PNG, numbers as JSON and table as CSV, in place of those of an earlier page."""
+    for old in (f"{view.name}.*", f"{view.name}_[0-9].png"):
+        for file in folder.glob(old):
+            file.unlink()
     for number, figure in enumerate(view.figures.values(), start=1):
         suffix = f"_{number}" if len(view.figures) > 1 else ""
         figure.savefig(folder / f"{view.name}{suffix}.png", dpi=150, facecolor="white")

@@ -121,10 +121,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         if self._train is None and (stage == "fit" or (stage == "validate" and self.val_size)):
             train = self._load("train")
             self._train, self._val = self._hold_out(train)
-            if self.batch_size > len(self._train):
-                raise UserError(
-                    f"--data.batch_size {self.batch_size} is larger than the {len(self._train)} training images"
-                )
+            self._check_batch_size(len(self._train))
         if self._test is None:
             self._test = self._load("test")
 
@@ -153,7 +150,12 @@ class CIFAR10DataModule(pl.LightningDataModule):
         """How many images an epoch trains on, without reading one."""
         images = sources.count(self.source, self.root, "train")
         self._check_val_size(images, len(sources.class_names(self.source, self.root)))
+        self._check_batch_size(images - self.val_size)
         return images - self.val_size
+
+    def _check_batch_size(self, images: int) -> None:
+        if self.batch_size > images:
+            raise UserError(f"--data.batch_size {self.batch_size} is larger than the {images} training images")
 
     @property
     def train_images(self) -> LabelledImages:

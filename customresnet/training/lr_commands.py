@@ -1,6 +1,7 @@
 """The Trainer's commands about learning rates: lr-find, lr-sweep and schedule."""
 
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ class LearningRateCommands(RunTrainer):
             model: The classifier to probe; it is left as it was.
             datamodule: Its data.
             lr_find: How the test runs.
-            repeat: Run it with so many seeds, counted up from --seed_everything, and suggest the median.
+            repeat: Run it with so many seeds, counted up from the run's own, and suggest the median.
             update: A .yaml file to set both learning rates in, for fit --config; it is made if there is none.
         """
         if repeat < 1:
@@ -78,18 +79,25 @@ class LearningRateCommands(RunTrainer):
     ) -> RepeatedLRRange:
         self._refuse_several_devices("the LR range test")
         self.print(f"LR range test with {repeat} seeds: {test.steps} steps, LR {test.min:g} to {test.max:g}")
-        first = datamodule.seed
+        first, failure = datamodule.seed, None
         result = RepeatedLRRange([], [])
         try:
             for seed in range(first, first + repeat):
                 datamodule.seed = seed
                 torch.manual_seed(seed)
                 fresh = ImageClassifier(**model.hparams) if seed != first else model
-                result.add(seed, run_lr_range_test(fresh, datamodule, test, **shared_options(self)))
-                found = result.results[-1]
+                try:
+                    found = run_lr_range_test(fresh, datamodule, test, **shared_options(self))
+                except UserError as error:  # one seed's, and worth seeing beside the others
+                    failure = error
+                    self.print(f"seed {seed}: {error}")
+                    continue
+                result.add(seed, found)
                 self.print(f"seed {seed}: LRMAX {found.lr_max:.2e} ({test.choose}), LRMIN {found.lr_min:.2e}")
         finally:
             datamodule.seed = first
+        if failure and not result.seeds:
+            raise failure
         low, high = result.spread()["lr_max"]
         spread = f"the seeds' {low:.2e} to {high:.2e}, factor {high / low:.2f}"
         self.print(f"median LRMAX {result.lr_max:.2e} ({spread}), LRMIN {result.lr_min:.2e}")
@@ -188,10 +196,10 @@ class LearningRateCommands(RunTrainer):
                     result.save(folder)
                 bar.clear()
                 self.print(point_line(point, len(result.points), len(result.lrs)))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
             kept = f"{len(result.points)} of {len(result.lrs)} points are kept; go on with: --resume"
             self.print(f"interrupted: {kept}" if folder else "interrupted")
-            raise
+            sys.exit(1)
 
     def _show_sweep(self, result: LRSweepResult) -> None:
         if result.best:
@@ -255,6 +263,8 @@ class LearningRateCommands(RunTrainer):
         if steps_per_epoch is None:
             assert images is not None
             loaded = batches(images, batch_size, self.limit_train_batches, self.world_size)
+            if loaded < 1:
+                raise UserError(f"--trainer.limit_train_batches {self.limit_train_batches} leaves no training batch")
             steps_per_epoch = math.ceil(loaded / self.accumulate_grad_batches)
         epochs = math.inf if self.max_epochs in (None, -1) else self.max_epochs or 0
         total = steps_per_epoch * epochs

@@ -112,10 +112,11 @@ class LastQuarter(pl.Callback):
             self.correct = self.correct + (logits.argmax(dim=1) == labels).sum()
             self.loss = self.loss + F.cross_entropy(logits, labels, reduction="sum")
 
-    def point(self, lr: float, val_acc: float | None) -> LRPoint:
+    def point(self, lr: float, val_acc: float | None, val_images: int) -> LRPoint:
         if self.diverged:
             return LRPoint(lr, None, None, None, self.images, diverged=True)
-        return LRPoint(lr, float(self.correct) / self.images, float(self.loss) / self.images, val_acc, self.images)
+        train_acc, loss = float(self.correct) / self.images, float(self.loss) / self.images
+        return LRPoint(lr, train_acc, loss, val_acc, self.images, val_images)
 
 
 def train_at(
@@ -144,7 +145,7 @@ def train_at(
         if datamodule.val_size and not measure.diverged:
             trainer.limit_val_batches = 1.0
             val_acc = trainer.validate(fresh, datamodule=datamodule, verbose=False)[0]["val/acc"]
-    return measure.point(lr, val_acc), fresh
+    return measure.point(lr, val_acc, datamodule.val_size), fresh
 
 
 def measure_points(

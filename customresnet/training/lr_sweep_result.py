@@ -25,6 +25,7 @@ class LRPoint:
         train_loss: Their mean loss.
         val_acc: Accuracy on the held-out images afterwards; None without --data.val_size.
         images: How many training images the accuracy counts.
+        val_images: How many held-out images the validation accuracy counts.
         diverged: The loss became infinite or NaN; the figures above are then None.
     """
 
@@ -33,6 +34,7 @@ class LRPoint:
     train_loss: float | None
     val_acc: float | None
     images: int
+    val_images: int = 0
     diverged: bool = False
 
     @property
@@ -88,7 +90,7 @@ class LRSweepResult:
             return ["every learning rate diverged: take a lower --start and --end"]
         doubts = []
         scores = [p.score for p in self.points if not p.diverged]
-        noise = 4 * math.sqrt(self.best.score * (1 - self.best.score) / self.best.images)
+        noise = 4 * math.sqrt(self.best.score * (1 - self.best.score) / (self.best.val_images or self.best.images))
         if len(scores) > 1 and max(scores) - min(scores) <= max(noise, 0.02):
             doubts.append(
                 f"the curve is flat, {min(scores):.1%} to {max(scores):.1%}: its highest point is chance; "

@@ -168,7 +168,7 @@ def test_curves_mark_the_best_and_the_last_epoch():
         for e, a in enumerate((0.5, 0.9, 0.8), start=1)
     ]
     view = curves(rows)
-    assert "The last epoch's test accuracy is 80.00%; the best epoch's, epoch 2, 90.00%." in view.text[0]
+    assert "The last test accuracy, of epoch 3, is 80.00%; the best, of epoch 2, 90.00%." in view.text[0]
     assert "ends 5.0 points above it" in view.text[1]
     legend = [text.get_text() for text in view.figure.axes[1].get_legend().get_texts()]
     assert legend == ["training, last 85.00%", "test, last 80.00%", "best test: 90.00%, epoch 2"]
@@ -179,5 +179,5 @@ def test_curves_of_a_run_with_gaps_and_held_out_images():
         {"epoch": 1.0, "lr": 1e-3, "train/loss": 1.0, "train/acc": 0.5},
         {"epoch": 2.0, "lr": 1e-3, "train/loss": 1.0, "train/acc": 0.6, "val/loss": 1.0, "val/acc": 0.7},
     ]
-    assert "The last epoch's validation accuracy is 70.00%" in curves(rows).text[0]
-    assert curves(rows[:1]).text[0].startswith("The last epoch's training accuracy is 50.00%")
+    assert "The last validation accuracy, of epoch 2, is 70.00%" in curves(rows).text[0]
+    assert curves(rows[:1]).text == ["The last training accuracy, of epoch 1, is 50.00%; the best, of epoch 1, 50.00%."]

@@ -192,7 +192,7 @@ def test_one_image_of_each_class_will_do(run):
         (["--augmented", "-1"], "--augmented must be at least 1; received -1"),
         (["--predictions", "0"], "--predictions must be at least 1; received 0"),
         (["--duplicate_threshold", "0"], "--duplicate_threshold must be above 0 and at most 1; received 0"),
-        (["--output", "taken"], "--output taken is a file; it must be a folder"),
+        (["--output", "taken"], "cannot write to --output taken"),
         (["--ckpt_path", "nowhere"], "--ckpt_path nowhere: no such checkpoint"),
     ],
 )

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from customresnet import CustomResNet
+from customresnet.analysis import gradcam
 from customresnet.analysis.gradcam import cam, find_layer
 from customresnet.errors import UserError
 
@@ -70,9 +71,17 @@ def test_the_network_is_left_as_it_was():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_the_default_layer_is_the_last_stage_before_the_pooling():
-    assert find_layer(CustomResNet(width=4), None, 32) == "layer3"
-    assert find_layer(Brightness(), None, 32) == "features"
+@pytest.mark.parametrize("image_size", [32, 64, 96])
+def test_the_default_layer_is_the_last_stage_before_the_pooling(image_size):
+    assert find_layer(CustomResNet(width=4), None, image_size) == "layer3"
+    assert find_layer(Brightness(), None, image_size) == "features"
+
+
+def test_many_images_are_explained_in_parts(monkeypatch):
+    network, images, targets = Brightness(), torch.rand(5, 3, 32, 32), torch.tensor([0, 1, 0, 1, 0])
+    whole = cam(network, images, targets, "features")
+    monkeypatch.setattr(gradcam, "BATCH", 2)
+    assert torch.equal(cam(network, images, targets, "features"), whole)
 
 
 @pytest.mark.parametrize("name", ["nope", "head", "pool"])  # the last two give no map

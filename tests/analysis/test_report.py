@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from customresnet import cli
 from customresnet.analysis.view import View, write_page
@@ -135,6 +136,7 @@ def test_no_gallery_and_few_mistakes_are_said(run, small_run):
         (["--gallery.layer", "nope"], "--gallery.layer nope: no layer of this name that gives a map; layers: prep.0"),
         (["--data.source", "folder", "--data.root", "tree"], "its classes are ['cat', 'dog', 'owl'], the checkpoint's"),
         (["--nope", "1"], "--nope"),
+        (["--output", "tree/train/cat/0.png/x"], "cannot write to --output tree/train/cat/0.png/x"),
     ],
 )
 def test_a_mistake_is_one_line(run, small_run, words, message):
@@ -158,6 +160,41 @@ def test_the_images_of_a_run_are_found_where_the_run_found_them(run, monkeypatch
     assert outcome.code == 2
     assert "--data.root tree does not exist" in outcome.err
     assert run("report", "--ckpt_path", folder, "--data.root", "moved").code == 0
+
+
+def test_another_checkpoint_of_a_run_has_a_page_of_its_own(run, copied):
+    checkpoint = torch.load(copied / "checkpoints/last.ckpt", weights_only=True)
+    torch.save({**checkpoint, "epoch": 0, "global_step": 12}, copied / "checkpoints/best.ckpt")
+    outcome = run("report", "--ckpt_path", str(copied / "checkpoints/best.ckpt"), "--gallery.images", "1")
+    assert outcome.code == 0, outcome.err
+    page = (copied / "report_best/index.html").read_text()
+    assert "This is the network after step 12; time and speed below are those of the whole run of 24" in page
+    assert "<svg" in section(page, "gradcam_right")
+
+
+def test_a_foreign_config_beside_a_copied_checkpoint_is_not_taken_for_the_runs(run, small_run):
+    shutil.copy(small_run / "checkpoints/last.ckpt", "copied.ckpt")
+    Path("config.yaml").write_text("something: else\n")
+    outcome = run("report", "--ckpt_path", "copied.ckpt", "--gallery.images", "0")
+    assert outcome.code == 0, outcome.err
+    assert Path("report_copied/index.html").is_file()
+
+
+def test_what_an_earlier_page_left_is_removed(tmp_path):
+    for name in ("one.png", "one_1.png", "one.json", "one.csv", "one_more.png"):
+        (tmp_path / name).touch()
+    write_page(tmp_path, "A page", [View("one", "One", missing="there is none")])
+    assert {file.name for file in tmp_path.iterdir()} == {"index.html", "one_more.png"}
+
+
+def test_a_report_that_cannot_be_written_does_not_spoil_the_run(run, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("customresnet.analysis.report.write_report", fail)
+    outcome = run("fit", *SMALL, *BOUNDS, "--trainer.max_epochs", "1", "--report", "true")
+    assert outcome.code == 0
+    assert "warning: the run is kept, but its report could not be written: disk full" in outcome.err
 
 
 def test_a_missing_view_is_shown_as_such(tmp_path):
