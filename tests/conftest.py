@@ -64,7 +64,7 @@ def interrupt(child: subprocess.Popen) -> tuple[str, str]:
     for _ in range(5):
         child.send_signal(signal.SIGINT)
         try:
-            return child.communicate(timeout=20)
+            return child.communicate(timeout=8)
         except subprocess.TimeoutExpired:
             pass
     raise AssertionError("not to be interrupted")

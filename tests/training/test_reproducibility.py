@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -37,18 +36,16 @@ def test_a_run_repeats_itself_with_found_or_given_bounds_and_any_number_of_worke
     found = read_json(FOLDER / "version_0/lr_find.json")
     given = ["--model.lr_max", repr(found["lr_max"]), "--model.lr_min", repr(found["lr_min"])]
     run("fit", *SMALL, *given)
-    run("fit", *SMALL, *given, "--data.num_workers", "1")
     run("fit", *SMALL, *given, "--data.num_workers", "2")
-    for version in range(1, 5):
+    for version in range(1, 4):
         assert metrics(version) == metrics(0)
         assert equal(weights(version), weights(0))
     run("fit", *SMALL, *given, "--seed_everything", "1")
-    assert metrics(5) != metrics(0)
+    assert metrics(4) != metrics(0)
 
 
-@pytest.mark.parametrize("dropout", ["0", "0.1"])
-def test_killed_after_an_epoch_and_resumed_it_ends_in_the_same_weights(run, tmp_path, dropout):
-    words = [*SMALL, *BOUNDS, "--trainer.max_epochs", "3", "--model.dropout", dropout]
+def test_killed_after_an_epoch_and_resumed_it_ends_in_the_same_weights(run, tmp_path):
+    words = [*SMALL, *BOUNDS, "--trainer.max_epochs", "3", "--model.dropout", "0.1"]
     run("fit", *words)
     command = [sys.executable, "-m", "customresnet", "fit", *words]
     child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
