@@ -141,7 +141,7 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
     """Loss against LR, raw and smoothed, for one test or several; bounds and candidates are marked."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
     several = len(results) > 1
     for number, result in enumerate(results):
@@ -165,7 +165,7 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
     axes.set_ylim(lowest - 0.05 * height, highest + 0.25 * height)  # divergence would flatten the rest
     axes.set(xlabel="learning rate (log scale)", ylabel="training loss (cross-entropy)", title="LR range test")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
 
