@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from customresnet.analysis.outputs import Outputs, preparer
+from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.view import View
 from customresnet.data.datamodule import Preprocessing
 from customresnet.errors import UserError
@@ -119,7 +119,7 @@ def gradcam(
     """
     layer = find_layer(network, layer, prep.image_size)
     pixels = outputs.data.images[chosen].numpy()
-    inputs = preparer(prep)(outputs.data.images[chosen])
+    inputs = prep.engine()(outputs.data.images[chosen], seed=0)
     wanted = {"predicted": outputs.predicted, "true": outputs.labels}
     wanted = wanted if target == "both" else {target: wanted[target]}
     maps = {kind: cam(network, inputs, labels[chosen], layer) for kind, labels in wanted.items()}

@@ -1,6 +1,5 @@
 """One pass of a network over a set of images: what every view of its answers starts from."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -8,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from customresnet.data.augment import NO_AUGMENTATION, AlbumentationsEngine
 from customresnet.data.datamodule import Preprocessing
 from customresnet.data.sources import LabelledImages
 from customresnet.precision import autocast_type, device_kind
@@ -54,23 +52,17 @@ class Outputs:
         return self.predicted == self.labels
 
 
-def preparer(prep: Preprocessing) -> Callable[[Tensor], Tensor]:
-    """How test images are prepared: ``(N, H, W, 3)`` uint8 to ``(N, 3, H, W)`` normalised float32."""
-    engine = AlbumentationsEngine(NO_AUGMENTATION, prep.mean, prep.std, prep.image_size)
-    return lambda images: engine(images, seed=0)
-
-
 def run(network: nn.Module, data: LabelledImages, prep: Preprocessing) -> Outputs:
     """Run a network over all images once, on the GPU if there is one, as precisely as training's ``auto`` would."""
     device = torch.device(device_kind("auto"))
-    prepare, reduced = preparer(prep), autocast_type(device.type)
+    engine, reduced = prep.engine(), autocast_type(device.type)
     network = network.to(device).eval()
     parts = []
     batches = data.images.split(BATCH)
     with torch.inference_mode():
         for images in tqdm(batches, "test images", leave=False, unit="batch", disable=not interactive()):
             with torch.autocast(device.type, reduced) if reduced else nullcontext():
-                logits = network(prepare(images).to(device))
+                logits = network(engine(images, seed=0).to(device))
             parts.append(logits.float().softmax(dim=1).cpu())
     network.to("cpu")
     return Outputs(data, torch.cat(parts))

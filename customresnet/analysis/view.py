@@ -1,6 +1,5 @@
 """View: what one look at a network, a run or a data set yields. Page: several of them in one self-contained file."""
 
-import base64
 import io
 import json
 import os
@@ -121,11 +120,6 @@ def as_svg(figure: "Figure", name: str) -> str:
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     return svg.replace("<svg ", '<svg fill="currentColor" role="img" ', 1)
-
-
-def data_url(png: bytes) -> str:
-    """A PNG as the address of an image inside the page."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _cell(value: Any) -> str:

@@ -42,6 +42,10 @@ class Preprocessing:
         lists = {name: tuple(saved[name]) for name in ("classes", "mean", "std")}
         return cls(**lists, image_size=saved["image_size"], source=saved["source"])
 
+    def engine(self) -> AlbumentationsEngine:
+        """The transforms of test images."""
+        return AlbumentationsEngine(NO_AUGMENTATION, self.mean, self.std, self.image_size)
+
 
 class CIFAR10DataModule(pl.LightningDataModule):
     """CIFAR-10, or any labelled image set of its shape, augmented for training.
@@ -140,7 +144,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         return train.subset(torch.from_numpy(np.sort(kept))), train.subset(torch.from_numpy(np.sort(held)))
 
     def _check_val_size(self, images: int, classes: int) -> None:
-        if self.val_size and not classes <= self.val_size <= images - classes:
+        if not classes <= self.val_size <= images - classes:
             raise UserError(
                 f"--data.val_size {self.val_size} does not fit the {images} training images of {classes} classes; "
                 f"choose from {classes} to {images - classes}, or 0"
@@ -149,7 +153,8 @@ class CIFAR10DataModule(pl.LightningDataModule):
     def count_training_images(self) -> int:
         """How many images an epoch trains on, without reading one."""
         images = sources.count(self.source, self.root, "train")
-        self._check_val_size(images, len(sources.class_names(self.source, self.root)))
+        if self.val_size:
+            self._check_val_size(images, len(sources.class_names(self.source, self.root)))
         self._check_batch_size(images - self.val_size)
         return images - self.val_size
 

@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from customresnet import files, runs
-from customresnet.data.augment import NO_AUGMENTATION, AlbumentationsEngine
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.data.sources import read_pictures
 from customresnet.errors import UserError
@@ -111,7 +110,7 @@ class EvaluationCommands(RunTrainer):
         else:
             raise UserError("predict needs --ckpt_path: last, a checkpoint or a run's folder")
         squares, paths, sizes = read_pictures([Path(i) for i in images], prep.image_size)
-        inputs: Any = AlbumentationsEngine(NO_AUGMENTATION, prep.mean, prep.std, prep.image_size)(squares, seed=0)
+        inputs: Any = prep.engine()(squares, seed=0)
         with self._no_new_folder():
             batches: Any = super().predict(model, dataloaders=DataLoader(inputs, batch_size=256), ckpt_path=ckpt_path)
         rows = predictions(paths, sizes, torch.cat(batches), prep, top_k)

@@ -1,16 +1,13 @@
 """Read LRMIN and LRMAX off the losses of an LR range test, and show how."""
 
-import json
 import math
 import statistics
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from customresnet.errors import UserError
-from customresnet.files import write_atomically
 from customresnet.training.classifier import ImageClassifier
 
 if TYPE_CHECKING:
@@ -129,12 +126,6 @@ class RepeatedLRRange:
     def figure(self) -> "Figure":
         """The curves of all seeds, the median bounds, and every candidate of every seed."""
         return draw(self.results, self.lr_min, self.lr_max)
-
-
-def save(result: LRRangeResult | RepeatedLRRange, folder: Path) -> None:
-    """Write lr_find.json and lr_find.png."""
-    write_atomically(folder / "lr_find.json", json.dumps(result.content(), indent=1))
-    result.figure().savefig(folder / "lr_find.png", dpi=150)
 
 
 def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure":

@@ -1,5 +1,6 @@
 """The Trainer's commands about learning rates: lr-find, lr-sweep and schedule."""
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from customresnet import files, recipes, runs
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.screen import interactive
-from customresnet.training import lr_bounds, lr_sweep_result
+from customresnet.training import lr_sweep_result
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lr_bounds import LRRangeResult, LRRangeTest, RepeatedLRRange
 from customresnet.training.lr_range import run_lr_range_test
@@ -106,10 +107,16 @@ class LearningRateCommands(RunTrainer):
 
     def _keep(self, result: LRRangeResult | RepeatedLRRange) -> None:
         if isinstance(self.logger, TensorBoardLogger):
-            folder = Path(self.logger.log_dir)
-            lr_bounds.save(result, folder)
-            self.print(f"plot: {files.shown(folder / 'lr_find.png')}")
-            self.logger.experiment.add_figure("LR range test", result.figure())
+            files.write_atomically(Path(self.logger.log_dir) / "lr_find.json", json.dumps(result.content(), indent=1))
+        self._show_figure("lr_find.png", "LR range test", result)
+
+    def _show_figure(self, name: str, title: str, result: LRRangeResult | RepeatedLRRange | LRSweepResult) -> None:
+        """Put a result's figure into the log folder and into TensorBoard."""
+        if isinstance(self.logger, TensorBoardLogger):
+            figure, path = result.figure(), Path(self.logger.log_dir) / name
+            figure.savefig(path, dpi=150)
+            self.print(f"plot: {files.shown(path)}")
+            self.logger.experiment.add_figure(title, figure)
             self.logger.experiment.flush()
 
     def _refuse_several_devices(self, what: str) -> None:
@@ -210,12 +217,7 @@ class LearningRateCommands(RunTrainer):
             )
         for doubt in result.doubts():
             self.print(f"note: {doubt}")
-        if isinstance(self.logger, TensorBoardLogger):
-            folder = Path(self.logger.log_dir)
-            result.figure().savefig(folder / "lr_sweep.png", dpi=150)
-            self.print(f"plot: {files.shown(folder / 'lr_sweep.png')}")
-            self.logger.experiment.add_figure("LR sweep", result.figure())
-            self.logger.experiment.flush()
+        self._show_figure("lr_sweep.png", "LR sweep", result)
 
     # -------------------------------------------------------------------------------------------------------- schedule
 

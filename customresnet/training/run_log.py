@@ -18,6 +18,7 @@ from customresnet import files, runs
 from customresnet.data.augment import denormalize
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches
 from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.pictures import image_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,21 +154,11 @@ class RunLog(pl.Callback):
 
 def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":
     """The first training images of epoch 1 as the network sees them, with their labels."""
-    from matplotlib.figure import Figure
-
     data, (rows, columns) = datamodule.train_images, GRID
     requests = BatchRequests(len(data), min(rows * columns, len(data)), datamodule.seed, shuffle=True)
     images, labels = ImageBatches(data, datamodule.engine(augment=True))[next(iter(requests))]
     pixels = denormalize(images, datamodule.mean, datamodule.std)
-    figure = Figure(figsize=(columns * 1.2, rows * 1.4))
-    # one pair of axes for all: 32 of their own would take seconds
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(rows * 1.2, 0))
-    axes.axis("off")
-    for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-        x, y = number % columns, number // columns * 1.2
-        axes.imshow(image, extent=(x + 0.04, x + 0.96, y + 1.16, y + 0.24), aspect="auto", interpolation="nearest")
-        axes.text(x + 0.5, y + 0.2, data.classes[label], ha="center", fontsize="small")
-    return figure
+    return image_grid(pixels.numpy(), [data.classes[label] for label in labels], columns, width=1.2 * columns)
 
 
 def opening_lines(trainer: Any, model: Any, datamodule: CIFAR10DataModule, precision_reason: str) -> str:
