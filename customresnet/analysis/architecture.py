@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -13,7 +13,7 @@ from customresnet import files
 from customresnet.analysis.receptive_field import Field, Step, follow
 from customresnet.analysis.view import View
 from customresnet.errors import UserError
-from customresnet.models import NETWORKS
+from customresnet.models import NetworkName, build_network
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,23 +55,15 @@ class NetworkOptions:
 
     Args:
         network: Its name.
-        width: Channels of its first convolution; 64 gives CustomResNet 6,573,130 parameters.
+        width: Channels of its first convolution. Default: the network's own.
         dropout: Probability of dropping a unit; 0 is off.
         num_classes: Number of classes.
     """
 
-    network: Literal["custom_resnet"] = "custom_resnet"
-    width: int = 64
+    network: NetworkName = "custom_resnet"
+    width: int | None = None
     dropout: float = 0.0
     num_classes: int = 10
-
-    def check(self) -> None:
-        if self.width < 1:
-            raise UserError(f"--model.width must be at least 1; received {self.width}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--model.dropout must be from 0 to below 1; received {self.dropout}")
-        if self.num_classes < 2:
-            raise UserError(f"--model.num_classes must be at least 2; received {self.num_classes}")
 
 
 def summary(model: NetworkOptions = NetworkOptions(), image_size: int = 32, output: Path | None = None) -> None:
@@ -82,10 +74,9 @@ def summary(model: NetworkOptions = NetworkOptions(), image_size: int = 32, outp
         image_size: Side of the images in pixels.
         output: A folder to write summary.json and architecture.png into; it is made.
     """
-    model.check()
     if image_size < 32:
         raise UserError(f"--image_size must be at least 32; received {image_size}")
-    network = NETWORKS[model.network](num_classes=model.num_classes, width=model.width, dropout=model.dropout)
+    network = build_network(**asdict(model))
     print(summary_text(network, image_size))
     if output is None:
         return
