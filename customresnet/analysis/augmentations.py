@@ -1,7 +1,5 @@
 """What augmentation does to one training image: many outcomes, and one outcome step by step."""
 
-from typing import Any
-
 import numpy as np
 
 from customresnet.analysis.view import View
@@ -9,15 +7,6 @@ from customresnet.data.augment import AlbumentationsEngine, denormalize
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.pictures import image_grid
-
-DONE = {
-    "Pad": "padded",
-    "RandomCrop": "cropped",
-    "HorizontalFlip": "flipped",
-    "Normalize": "normalised",
-    "CoarseDropout": "cutout",
-}
-"""What an image is after each transform of Albumentations."""
 
 
 def augmentations(data: CIFAR10DataModule, count: int = 19) -> View:
@@ -67,24 +56,31 @@ def augmentation_steps(engine: AlbumentationsEngine, image: np.ndarray, seed: in
     """
     import albumentations as A
 
-    transforms: list[Any] = engine._build().transforms
-    steps = [("original", image)]
-    for count in range(1, len(transforms) + 1):
+    policy = list(engine.steps())
+    transforms = [step.build() for step in policy]
+    outcomes = [("original", image)]
+    for count, step in enumerate(policy, start=1):
         first_steps = A.Compose(transforms[:count])  # the seed decides them alike, whatever follows
         first_steps.set_random_seed(seed)
-        after, done = first_steps(image=image)["image"], DONE[type(transforms[count - 1]).__name__]
-        if done == "flipped" and np.array_equal(after, steps[-1][1]):
-            done = "not flipped"
-        steps.append((done, after))
-    return steps
+        after = first_steps(image=image)["image"]
+        unchanged = np.array_equal(after, outcomes[-1][1])
+        outcomes.append((f"not {step.done}" if unchanged else step.done, after))
+    return outcomes
 
 
 def _telling_seed(engine: AlbumentationsEngine, image: np.ndarray, first: int) -> int:
-    """The first seed, of a few, that flips the image, so that every step can be seen."""
-    for seed in range(first, first + 20):
-        if "not flipped" not in dict(augmentation_steps(engine, image, seed)):
-            return seed
-    return first
+    """Of a few seeds the first that leaves no step out, or as few as possible, so that every step can be seen."""
+
+    def left_out(seed: int) -> int:
+        return sum(done.startswith("not ") for done, _ in augmentation_steps(engine, image, seed))
+
+    best = first
+    for seed in range(first, first + 50):
+        if left_out(seed) < left_out(best):
+            best = seed
+        if not left_out(best):
+            break
+    return best
 
 
 def _as_pixels(image: np.ndarray) -> np.ndarray:

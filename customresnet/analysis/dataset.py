@@ -14,7 +14,7 @@ from customresnet.analysis.duplicates import THRESHOLD, duplicates
 from customresnet.analysis.samples import class_images, sample_predictions
 from customresnet.analysis.view import View, make_folder, write_page
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.data.sources import LabelledImages
+from customresnet.data.labelled_images import LabelledImages
 from customresnet.errors import UserError
 from customresnet.screen import interactive
 

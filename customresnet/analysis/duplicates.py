@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from customresnet.analysis.view import View
-from customresnet.data.sources import LabelledImages
+from customresnet.data.labelled_images import LabelledImages
 from customresnet.errors import UserError
 from customresnet.pictures import image_grid
 

@@ -6,6 +6,8 @@ from typing import Any
 from customresnet.analysis.intervals import wilson
 from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.view import View
+from customresnet.data.augment import AlbumentationsEngine, Augmentation
+from customresnet.data.datamodule import Preprocessing
 
 
 def overview(
@@ -60,7 +62,8 @@ def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dic
 def _policy(options: dict[str, Any]) -> str:
     """The policy of the learning rate in words."""
     momentum = options["momentum"]
-    cycled = f"beta1 {momentum[1]:g} to {momentum[0]:g} and back" if momentum else "beta1 constant"
+    name = "momentum" if options.get("optimizer") == "sgd" else "beta1"
+    cycled = f"{name} {momentum[1]:g} to {momentum[0]:g} and back" if momentum else f"{name} constant"
     if options.get("policy", "one_cycle") == "triangular":
         gamma = f" {options['cycle_gamma']:g}" if options["cycle_mode"] == "exp_range" else ""
         half = options["half_cycle"]
@@ -78,18 +81,17 @@ def _recipe(checkpoint: dict[str, Any], config: dict[str, Any] | None) -> dict[s
         "network": f"{options['network']}, width {options['width']}, dropout {options['dropout']:g}",
         "LRMIN to LRMAX": f"{_rate(options['lr_min'])} to {_rate(options['lr_max'])}",
         "policy": _policy(options),
-        "weight decay": f"{options['weight_decay']:g}",
+        "optimizer": f"{options.get('optimizer', 'adam')}, weight decay {options['weight_decay']:g}",
         "data": f"{prep['source']}, {prep['image_size']}x{prep['image_size']}, {len(prep['classes'])} classes",
-        "mean": ", ".join(map(str, prep["mean"])),
-        "standard deviation": ", ".join(map(str, prep["std"])),
+        "test images": str(Preprocessing.of_checkpoint(checkpoint).engine()),
         "trained for": f"{checkpoint['epoch'] + 1} epochs, {checkpoint['global_step']:,} steps",
     }
     if config:
         data = config["data"]
-        augment = ", ".join(f"{name} {value}" for name, value in data["augment"].items())
+        constants = prep["mean"], prep["std"], prep["image_size"]
         facts |= {
             "batch size": str(data["batch_size"]),
-            "augmentation": augment,
+            "training images": str(AlbumentationsEngine(Augmentation.of(data["augment"]), *constants)),
             "held out": f"{data['val_size']} images" if data["val_size"] else "nothing: watched on the test images",
         }
     return facts

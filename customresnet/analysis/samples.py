@@ -11,7 +11,7 @@ from customresnet.analysis.network import load_network
 from customresnet.analysis.outputs import run
 from customresnet.analysis.view import View
 from customresnet.data.datamodule import Preprocessing
-from customresnet.data.sources import LabelledImages
+from customresnet.data.labelled_images import LabelledImages
 from customresnet.errors import UserError
 from customresnet.pictures import image_grid
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from customresnet.data.augment import AlbumentationsEngine
-from customresnet.data.sources import LabelledImages
+from customresnet.data.labelled_images import LabelledImages
 
 Batch = tuple[Tensor, Tensor]
 

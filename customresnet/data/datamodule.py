@@ -15,13 +15,15 @@ from customresnet.data import sources
 from customresnet.data.augment import (
     CIFAR10_MEAN,
     CIFAR10_STD,
+    CIFAR100_CONSTANTS,
     NO_AUGMENTATION,
     AlbumentationsEngine,
     Augmentation,
     Channels,
 )
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches, TrainingLoader
-from customresnet.data.sources import LabelledImages, SourceName
+from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
+from customresnet.data.sources import SourceName
 from customresnet.errors import UserError
 
 
@@ -51,16 +53,17 @@ class CIFAR10DataModule(pl.LightningDataModule):
     """CIFAR-10, or any labelled image set of its shape, augmented for training.
 
     Args:
-        source: cifar10 downloads torchvision's archive; folder reads {train,test}/<class>/*.png from a directory or
-            a .zip; digits are scikit-learn's, bundled. Default: the checkpoint's, else cifar10.
-        root: Folder of the CIFAR-10 archive (default: data), or the directory or .zip of source folder.
+        source: cifar10 and cifar100 download torchvision's archives; folder reads {train,test}/<class>/*.png from a
+            directory or a .zip; digits are scikit-learn's, bundled. Default: the checkpoint's, else cifar10.
+        root: Folder of the CIFAR archive (default: data), or the directory or .zip of source folder.
         batch_size: Images per optimizer step (per process).
         num_workers: Processes that augment; auto is 0 on a CPU, where they would take cores from the network.
         val_size: Training images held out for validation, equally many of each class; 0 evaluates on the test set.
+        train_size: Train on so many images only, equally many of each class and chosen by the seed. Default: all.
         mean: Per-channel mean that is subtracted, of pixels in [0, 1]. Default: the checkpoint's, else CIFAR-10's
-            (0.4914, 0.4822, 0.4465).
+            (0.4914, 0.4822, 0.4465), or CIFAR-100's own.
         std: Per-channel standard deviation to divide by. Default: the checkpoint's, else CIFAR-10's
-            (0.2470, 0.2435, 0.2616).
+            (0.2470, 0.2435, 0.2616), or CIFAR-100's own.
         image_size: Resize all images to squares of this many pixels. Default: the checkpoint's, else images must be
             32x32.
         augment: What happens to training images.
@@ -74,6 +77,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         batch_size: int = 512,
         num_workers: int | Literal["auto"] = "auto",
         val_size: int = 0,
+        train_size: int | None = None,
         mean: Channels | None = None,
         std: Channels | None = None,
         image_size: int | None = None,
@@ -86,8 +90,9 @@ class CIFAR10DataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.val_size = val_size
-        self.mean = mean or CIFAR10_MEAN
-        self.std = std or CIFAR10_STD
+        self.train_size = train_size
+        constants = CIFAR100_CONSTANTS if self.source == "cifar100" else (CIFAR10_MEAN, CIFAR10_STD)
+        self.mean, self.std = mean or constants[0], std or constants[1]
         self.image_size = image_size
         self.augment = augment
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
@@ -107,41 +112,44 @@ class CIFAR10DataModule(pl.LightningDataModule):
             raise UserError(f"--data.num_workers must be 0 or more, or auto; received {self.num_workers}")
         if min(self.std) <= 0:
             raise UserError(f"--data.std must be positive; received {list(self.std)}")
-        size = self.image_size or sources.DEFAULT_IMAGE_SIZE
+        size = self.image_size or DEFAULT_IMAGE_SIZE
         if size < 32:
             raise UserError(f"--data.image_size must be at least 32, for the network's poolings; received {size}")
-        a = self.augment
-        if not 0 <= a.flip <= 1:
-            raise UserError(f"--data.augment.flip is a probability, from 0 to 1; received {a.flip}")
-        if not 0 <= a.pad < size:
-            raise UserError(f"--data.augment.pad must be from 0 to {size - 1} pixels; received {a.pad}")
-        if not 0 <= a.cutout <= size:
-            raise UserError(f"--data.augment.cutout must be from 0 to {size} pixels; received {a.cutout}")
+        self.augment.check(size)
 
     # ------------------------------------------------------------------------------------------------------- reading
 
     def setup(self, stage: str) -> None:
         """Read what the stage needs, once: fit needs train and test images, test and validate one of them."""
         if self._train is None and (stage == "fit" or (stage == "validate" and self.val_size)):
-            train = self._load("train")
-            self._train, self._val = self._hold_out(train)
+            train, self._val = self._hold_out(self._load("train"))
+            self._train = self._part_of(train)
             self._check_batch_size(len(self._train))
         if self._test is None:
             self._test = self._load("test")
 
-    def _load(self, split: sources.Split) -> LabelledImages:
+    def _load(self, split: Split) -> LabelledImages:
         return sources.load(self.source, self.root, split, self.image_size)
 
     def _hold_out(self, train: LabelledImages) -> tuple[LabelledImages, LabelledImages | None]:
         if not self.val_size:
             return train, None
         self._check_val_size(len(train), len(train.classes))
+        return self._split(train, self.val_size)
+
+    def _part_of(self, train: LabelledImages) -> LabelledImages:
+        self._check_train_size(len(train), len(train.classes))
+        if self.train_size in (None, len(train)):
+            return train
+        return self._split(train, len(train) - self.train_size)[0]
+
+    def _split(self, data: LabelledImages, second: int) -> tuple[LabelledImages, LabelledImages]:
+        """Two parts, the second with so many images, in which the classes' shares are those of the whole."""
         from sklearn.model_selection import train_test_split
 
-        kept, held = train_test_split(
-            np.arange(len(train)), test_size=self.val_size, stratify=train.labels, random_state=self.seed
-        )
-        return train.subset(torch.from_numpy(np.sort(kept))), train.subset(torch.from_numpy(np.sort(held)))
+        parts = train_test_split(np.arange(len(data)), test_size=second, stratify=data.labels, random_state=self.seed)
+        first, rest = (data.subset(torch.from_numpy(np.sort(part))) for part in parts)
+        return first, rest
 
     def _check_val_size(self, images: int, classes: int) -> None:
         if not classes <= self.val_size <= images - classes:
@@ -150,13 +158,24 @@ class CIFAR10DataModule(pl.LightningDataModule):
                 f"choose from {classes} to {images - classes}, or 0"
             )
 
+    def _check_train_size(self, images: int, classes: int) -> None:
+        if self.train_size not in (None, images) and not classes <= self.train_size <= images - classes:
+            raise UserError(
+                f"--data.train_size {self.train_size} does not fit the {images} training images of {classes} classes; "
+                f"choose from {classes} to {images - classes}, or {images}"
+            )
+
     def count_training_images(self) -> int:
         """How many images an epoch trains on, without reading one."""
         images = sources.count(self.source, self.root, "train")
+        classes = len(sources.class_names(self.source, self.root))
         if self.val_size:
-            self._check_val_size(images, len(sources.class_names(self.source, self.root)))
-        self._check_batch_size(images - self.val_size)
-        return images - self.val_size
+            self._check_val_size(images, classes)
+        images -= self.val_size
+        self._check_train_size(images, classes)
+        images = images if self.train_size is None else self.train_size
+        self._check_batch_size(images)
+        return images
 
     def _check_batch_size(self, images: int) -> None:
         if self.batch_size > images:
@@ -184,7 +203,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
 
     def engine(self, *, augment: bool) -> AlbumentationsEngine:
         """The transforms of training images, or those of test images."""
-        size = self.image_size or sources.DEFAULT_IMAGE_SIZE
+        size = self.image_size or DEFAULT_IMAGE_SIZE
         return AlbumentationsEngine(self.augment if augment else NO_AUGMENTATION, self.mean, self.std, size)
 
     def _loader_options(self, data: LabelledImages, *, training: bool) -> dict[str, Any]:

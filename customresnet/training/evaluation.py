@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from customresnet import files, runs
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
-from customresnet.data.sources import read_pictures
+from customresnet.data.image_files import read_pictures
 from customresnet.errors import UserError
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.predictions import prediction_table, predictions

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from customresnet import Augmentation, CIFAR10DataModule
+from customresnet.data.augment import ColorJitter, ShiftScaleRotate
 from customresnet.data.batches import BatchRequests
 from customresnet.errors import UserError
 
@@ -88,6 +89,18 @@ def test_held_out_images_are_stratified_seeded_and_not_trained_on():
     assert not torch.equal(module._val.images, other._val.images)
 
 
+def test_a_part_of_the_training_images_is_stratified_seeded_and_held_out_images_are_not_in_it():
+    module, again, other = (digits(train_size=300, val_size=200, seed=seed) for seed in (0, 0, 1))
+    assert torch.bincount(module.train_images.labels).tolist() == pytest.approx([30] * 10, abs=2)
+    assert torch.equal(module.train_images.images, again.train_images.images)
+    assert not torch.equal(module.train_images.images, other.train_images.images)
+    parts = [{image.numpy().tobytes() for image in part.images} for part in (module.train_images, module._val)]
+    assert len(parts[0]) == 300
+    assert not parts[0] & parts[1]
+    assert module.count_training_images() == 300
+    assert len(digits(train_size=1437).train_images) == 1437
+
+
 def test_without_held_out_images_evaluation_sees_the_test_images():
     module = digits()
     assert module.val_dataloader().dataset.data is module.test_images
@@ -101,10 +114,25 @@ def test_without_held_out_images_evaluation_sees_the_test_images():
         ({"val_size": -1}, "--data.val_size must be 0 or more; received -1"),
         ({"val_size": 1437}, "--data.val_size 1437 does not fit the 1437 training images"),
         ({"val_size": 5}, "choose from 10 to 1427, or 0"),
+        ({"train_size": 5}, "--data.train_size 5 does not fit the 1437 training images of 10 classes"),
+        ({"train_size": 1300, "val_size": 200}, "choose from 10 to 1227, or 1237"),
         ({"num_workers": -1}, "--data.num_workers must be 0 or more"),
         ({"std": (0.2, 0.0, 0.2)}, "--data.std must be positive"),
         ({"image_size": 16}, "--data.image_size must be at least 32"),
         ({"augment": Augmentation(flip=2)}, "--data.augment.flip is a probability"),
+        ({"augment": Augmentation(gray=-1)}, "--data.augment.gray is a probability"),
+        (
+            {"augment": Augmentation(shift_scale_rotate=ShiftScaleRotate(p=1.5))},
+            "--data.augment.shift_scale_rotate.p is a probability, from 0 to 1; received 1.5",
+        ),
+        (
+            {"augment": Augmentation(shift_scale_rotate=ShiftScaleRotate(rotate=200))},
+            "--data.augment.shift_scale_rotate.rotate must be from 0 to 180 degrees; received 200",
+        ),
+        (
+            {"augment": Augmentation(color_jitter=ColorJitter(hue=0.6))},
+            "--data.augment.color_jitter.hue must be from 0 to 0.5; received 0.6",
+        ),
         ({"augment": Augmentation(pad=40)}, "--data.augment.pad must be from 0 to 31"),
         ({"augment": Augmentation(cutout=33)}, "--data.augment.cutout must be from 0 to 32"),
     ],

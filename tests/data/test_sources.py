@@ -13,7 +13,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from customresnet.data import sources
+from customresnet.data import image_files, sources
 from customresnet.errors import UserError
 from tests.conftest import make_tree
 
@@ -59,7 +59,7 @@ def test_other_sizes_are_resized_only_when_asked_for(tmp_path):
 def test_an_image_of_another_shape_is_centre_cropped():
     wide = Image.new("RGB", (128, 64), (255, 0, 0))
     wide.paste((0, 0, 255), (32, 0, 96, 64))
-    square = np.asarray(sources.fit_to_square(wide, 32))
+    square = np.asarray(image_files.fit_to_square(wide, 32))
     assert square.shape == (32, 32, 3)
     assert (square[:, 2:-2] == (0, 0, 255)).all()  # the outermost columns blend with what was cut off
 
@@ -132,7 +132,7 @@ def test_photos_stand_upright_and_16_bit_grey_is_scaled(tmp_path):
     turned[0x0112] = 3  # upside down
     photo.save(tmp_path / "photo.png", exif=turned)
     Image.fromarray(np.full((32, 32), 30_000, np.uint16)).save(tmp_path / "grey.png")
-    pixels, _, _ = sources.read_pictures([tmp_path / "photo.png", tmp_path / "grey.png"], 32)
+    pixels, _, _ = image_files.read_pictures([tmp_path / "photo.png", tmp_path / "grey.png"], 32)
     assert (int(pixels[0, 0, 0, 0]), int(pixels[0, 31, 0, 0])) == (0, 255)
     assert pixels[1].unique().tolist() == [30_000 // 257]
 
@@ -157,30 +157,35 @@ def test_folder_without_a_root():
         sources.load("folder", None, "train")
 
 
-# CIFAR-10's own archive, in small: torchvision's class reads it, and its checksums are set to this archive's.
+# The CIFAR archives, in small: torchvision's classes read them, and their checksums are set to these archives'.
+
+
+def make_archive(kind: type, labels: str, names: str, classes: tuple[str, ...], tmp_path, monkeypatch) -> Path:
+    """A folder with an archive of 2 images a file, the only one that torchvision accepts in this test."""
+    folder = tmp_path / "made" / kind.base_folder
+    folder.mkdir(parents=True)
+    train, test = ([name for name, _ in files] for files in (kind.train_list, kind.test_list))
+    for number, name in enumerate(train + test):
+        content = {"data": np.full((2, 3072), number, np.uint8), labels: [number, 9]}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / kind.meta["filename"]).write_bytes(pickle.dumps({names: list(classes)}))
+    root = tmp_path / "data"
+    root.mkdir()
+    with tarfile.open(root / kind.filename, "w:gz") as tar:
+        tar.add(folder, kind.base_folder)
+    md5 = torchvision.datasets.utils.calculate_md5
+    monkeypatch.setattr(kind, "tgz_md5", md5(str(root / kind.filename)))
+    monkeypatch.setattr(kind, "train_list", [[n, md5(str(folder / n))] for n in train])
+    monkeypatch.setattr(kind, "test_list", [[n, md5(str(folder / n))] for n in test])
+    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(str(folder / kind.meta["filename"]))})
+    monkeypatch.setattr(kind, "url", "http://127.0.0.1:9/cifar.tar.gz")  # nothing listens there
+    return root
 
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch) -> Path:
-    """A folder with a CIFAR-10 archive of 2 images a file, the only one that torchvision accepts in this test."""
-    cifar, folder = torchvision.datasets.CIFAR10, tmp_path / "made" / torchvision.datasets.CIFAR10.base_folder
-    folder.mkdir(parents=True)
-    names = [name for name, _ in cifar.train_list + cifar.test_list]
-    for number, name in enumerate(names):
-        content = {"data": np.full((2, 3072), number, np.uint8), "labels": [number, 9]}
-        (folder / name).write_bytes(pickle.dumps(content))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(sources.CIFAR10_CLASSES)}))
-    root = tmp_path / "data"
-    root.mkdir()
-    with tarfile.open(root / cifar.filename, "w:gz") as tar:
-        tar.add(folder, cifar.base_folder)
-    md5 = torchvision.datasets.utils.calculate_md5
-    monkeypatch.setattr(cifar, "tgz_md5", md5(str(root / cifar.filename)))
-    monkeypatch.setattr(cifar, "train_list", [[n, md5(str(folder / n))] for n in names[:-1]])
-    monkeypatch.setattr(cifar, "test_list", [[names[-1], md5(str(folder / names[-1]))]])
-    monkeypatch.setattr(cifar, "meta", {**cifar.meta, "md5": md5(str(folder / "batches.meta"))})
-    monkeypatch.setattr(cifar, "url", "http://127.0.0.1:9/cifar.tar.gz")  # nothing listens there
-    return root
+    kind, classes = torchvision.datasets.CIFAR10, sources.CIFAR10_CLASSES
+    return make_archive(kind, "labels", "label_names", classes, tmp_path, monkeypatch)
 
 
 def test_cifar10_is_read_from_its_archive(archive):
@@ -190,6 +195,23 @@ def test_cifar10_is_read_from_its_archive(archive):
     assert data.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
     assert data.classes[3] == "cat"
     assert len(sources.load("cifar10", archive, "test")) == 2
+
+
+def test_cifar100_is_read_from_its_archive(tmp_path, monkeypatch):
+    kind, classes = torchvision.datasets.CIFAR100, sources.CIFAR100_CLASSES
+    root = make_archive(kind, "fine_labels", "fine_label_names", classes, tmp_path, monkeypatch)
+    data = sources.load("cifar100", root, "train")
+    assert data.images.shape == (2, 32, 32, 3)
+    assert data.labels.tolist() == [0, 9]
+    assert len(sources.load("cifar100", root, "test")) == 2
+    # torchvision has the names in the archive only; they are numbered in alphabetical order
+    assert len(set(classes)) == 100
+    assert list(classes) == sorted(classes)
+    assert data.classes[9] == "bottle"
+    (root / kind.filename).unlink()
+    (root / kind.base_folder / "train").unlink()
+    with pytest.raises(UserError, match=r"CIFAR-100 is not in --data\.root .* could not be downloaded"):
+        sources.load("cifar100", root, "train")
 
 
 def test_no_network_and_no_archive_names_both_ways_out(archive):

@@ -1,0 +1,30 @@
+"""A labelled image set in memory."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+Split = Literal["train", "test"]
+DEFAULT_IMAGE_SIZE = 32
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A whole split in memory.
+
+    Attributes:
+        images: ``(N, H, W, 3)`` uint8, RGB.
+        labels: ``(N,)`` int64, indices into ``classes``.
+        classes: Class names.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> "LabelledImages":
+        return LabelledImages(self.images[indices], self.labels[indices], self.classes)
