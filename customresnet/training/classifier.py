@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from customresnet.data.batches import Batch, fold
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.errors import UserError
-from customresnet.models import NETWORKS
+from customresnet.models import NetworkName, build_network, default_width
 from customresnet.training.one_cycle import Anneal
 from customresnet.training.schedule import POLICIES, Policy, PolicyName
 from customresnet.training.triangular import CycleMode
@@ -24,35 +24,39 @@ from customresnet.training.triangular import CycleMode
 FAST_DEV_RUN_LR = 1e-3
 NETWORK_OPTIONS = ("network", "width", "num_classes")
 SCHEDULE_OPTIONS = tuple(dict.fromkeys(field.name for policy in POLICIES.values() for field in fields(policy)))
-OPTIMIZER_OPTIONS = ("policy", *SCHEDULE_OPTIONS, "weight_decay")
+OPTIMIZER_OPTIONS = ("policy", *SCHEDULE_OPTIONS, "optimizer", "weight_decay")
+
+OptimizerName = Literal["adam", "sgd"]
 
 
 class ImageClassifier(pl.LightningModule):
-    """A network trained with Adam, cross-entropy on logits and a cyclical learning rate.
+    """A network trained with cross-entropy on logits and a cyclical learning rate.
 
     Args:
         network: Which network.
-        width: Channels of its first convolution; 64 gives 6,573,130 parameters.
-        dropout: Probability of dropping a unit after each ReLU of layers 1 to 3; 0 is off.
+        width: Channels of its first convolution. Default: the network's own: 64 of custom_resnet, 32 of the others.
+        dropout: Probability of dropping a unit after each ReLU of custom_resnet's layers 1 to 3, or a channel inside
+            the others' blocks; 0 is off.
         num_classes: Number of classes; set from the data.
         lr_max: Learning rate at the peak (LRMAX). Default: found by the LR range test that runs before fit.
         lr_min: Learning rate at both ends (LRMIN). Default: found likewise.
         policy: one_cycle goes up to LRMAX and down once; triangular goes up and down again and again.
-        momentum: Lowest and highest beta1, cycled against the learning rate; null leaves it at 0.9.
+        momentum: Lowest and highest momentum (Adam's beta1), cycled against the learning rate; null leaves it at 0.9.
         peak_epoch: For one_cycle, the epoch at whose last step LRMAX is reached. Default: 5/24 of the run.
         anneal: For one_cycle, the shape of both slopes.
         final_div_factor: For one_cycle, LRMIN divided by this is the last step's learning rate; 1 is no annihilation.
         half_cycle: For triangular, the epochs from LRMIN to LRMAX. Default: 1/12 of the run.
         cycle_mode: For triangular: all cycles alike, each half as high as the last, or shrinking with every step.
         cycle_gamma: For triangular with exp_range, the factor by which each step shrinks the cycle's height.
-        weight_decay: L2 penalty that Adam adds to the gradients.
+        optimizer: What makes steps of gradients.
+        weight_decay: L2 penalty that the optimizer adds to the gradients.
         compile: Compile the network with torch.compile: slower to start, faster per step.
     """
 
     def __init__(
         self,
-        network: Literal["custom_resnet"] = "custom_resnet",
-        width: int = 64,
+        network: NetworkName = "custom_resnet",
+        width: int | None = None,
         dropout: float = 0.0,
         num_classes: int = 10,
         lr_max: float | None = None,
@@ -65,13 +69,15 @@ class ImageClassifier(pl.LightningModule):
         half_cycle: float | None = None,
         cycle_mode: CycleMode = "triangular",
         cycle_gamma: float = 0.999,
+        optimizer: OptimizerName = "adam",
         weight_decay: float = 0.0,
         compile: bool = False,
     ) -> None:
         super().__init__()
+        width = default_width(network) if width is None else width  # a checkpoint is to know what was used
         self.save_hyperparameters()
         self._check_options()
-        self.net: nn.Module = NETWORKS[network](num_classes=num_classes, width=width, dropout=dropout)
+        self.net = build_network(network, num_classes, width, dropout)
         self.net.to(memory_format=torch.channels_last)
         if compile:
             self.net.compile(dynamic=False)
@@ -86,10 +92,6 @@ class ImageClassifier(pl.LightningModule):
 
     def _check_options(self) -> None:
         h: Any = self.hparams
-        if h["width"] < 1:
-            raise UserError(f"--model.width must be at least 1; received {h['width']}")
-        if not 0 <= h["dropout"] < 1:
-            raise UserError(f"--model.dropout must be from 0 to below 1; received {h['dropout']}")
         for name in ("lr_max", "lr_min", "peak_epoch", "half_cycle"):
             value = h[name]
             if value is not None and not (value > 0 and math.isfinite(value)):
@@ -164,10 +166,10 @@ class ImageClassifier(pl.LightningModule):
     # ------------------------------------------------------------------------------------------------- optimisation
 
     def configure_optimizers(self) -> Any:
-        """Adam, stepped along the policy's curve; a constant LR while the bounds are still unknown."""
+        """The optimizer, stepped along the policy's curve; a constant LR while the bounds are still unknown."""
         # Lightning cannot clip the gradients of a fused optimizer under mixed precision.
         fused = self.trainer.gradient_clip_val is None and self.device.type in ("cpu", "cuda")
-        optimizer = self.optimizer(fused=fused)
+        optimizer = self.new_optimizer(fused=fused)
         if None in (self.hparams["lr_max"], self.hparams["lr_min"]):
             return optimizer
         self.trainer.fit_loop.setup_data()  # Lightning does not, for a run that only max_steps ends
@@ -182,12 +184,13 @@ class ImageClassifier(pl.LightningModule):
         scheduler = self.policy().scheduler(optimizer, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
-    def optimizer(self, *, fused: bool = False) -> Optimizer:
-        """A new optimizer of the network's parameters."""
+    def new_optimizer(self, *, fused: bool = False) -> Optimizer:
+        """An optimizer of the network's parameters."""
         h: Any = self.hparams
-        return torch.optim.Adam(
-            self.parameters(), lr=h["lr_max"] or FAST_DEV_RUN_LR, weight_decay=h["weight_decay"], fused=fused
-        )
+        options = {"lr": h["lr_max"] or FAST_DEV_RUN_LR, "weight_decay": h["weight_decay"], "fused": fused}
+        if h["optimizer"] == "sgd":
+            return torch.optim.SGD(self.parameters(), momentum=0.9, **options)
+        return torch.optim.Adam(self.parameters(), **options)
 
     def policy(self, **bounds: float) -> Policy:
         """The policy of the learning rate; ``lr_max`` and ``lr_min`` must be given here or be known."""

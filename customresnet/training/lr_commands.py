@@ -248,7 +248,7 @@ class LearningRateCommands(RunTrainer):
         lr_max = lr_max or 1.0
         lr_min = lr_max / 10 if "LRMIN" in assumed else lr_min
         policy = model.policy(lr_max=lr_max, lr_min=lr_min)
-        result = Schedule.of(policy, model.optimizer(), int(total), per_epoch, assumed)
+        result = Schedule.of(policy, model.new_optimizer(), int(total), per_epoch, assumed)
         folder = Path(self.default_root_dir) / runs.LOGS / self.run_name
         if ckpt_path:
             folder = runs.run_folder(Path(self._resolve(ckpt_path)))

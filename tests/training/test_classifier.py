@@ -52,7 +52,7 @@ def test_adam_takes_the_rates_of_the_curve(trained):
 
     trainer, model = trained
     events = EventAccumulator(trainer.log_dir, {"scalars": 0}).Reload()
-    schedule = Schedule.of(model.policy(), model.optimizer(), 12, 12)
+    schedule = Schedule.of(model.policy(), model.new_optimizer(), 12, 12)
     assert [e.value for e in events.Scalars("lr")] == pytest.approx(schedule.lr, rel=1e-6)
     assert [e.value for e in events.Scalars("lr-momentum")] == pytest.approx(schedule.momentum, rel=1e-6)
     assert (

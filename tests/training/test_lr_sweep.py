@@ -76,7 +76,7 @@ def test_it_measures_what_a_plain_loop_measures(digits):
 
 def test_the_rate_is_constant_and_the_momentum_the_optimizers_own():
     model = ImageClassifier(width=4, policy="triangular", half_cycle=2, weight_decay=0.1).at_constant_lr(0.02)
-    schedule = Schedule.of(model.policy(), model.optimizer(), 30, 10)
+    schedule = Schedule.of(model.policy(), model.new_optimizer(), 30, 10)
     assert set(schedule.lr) == {0.02}
     assert set(schedule.momentum) == {0.9}
     assert model.hparams["weight_decay"] == 0.1
