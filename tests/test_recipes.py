@@ -1,0 +1,61 @@
+"""The recipes of the five course reports: what each does, as its report gives it."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from customresnet import recipes
+
+LR = {  # first, highest and last
+    "eva4-s11": (0.00527, 0.05273, 0.00527),
+    "eva7-s9": (1.072e-4, 2.68e-3, 1.072e-8),
+    "era-s10-a": (1.74e-5, 1.74e-3, 1.74e-7),
+    "era-s10-b": (1.73e-3, 1.73e-2, 1.73e-3),
+    "advanced": (4e-4, 1e-2, 4e-8),
+}
+PEAK = {"eva4-s11": 489, "eva7-s9": 469, "era-s10-a": 489, "era-s10-b": 489, "advanced": 5291}
+STEPS = {"advanced": 90 * 196}  # 50,000 images in batches of 256; the others': 24 epochs of 98
+DIGITS = ["--data.source", "digits", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
+SMALL = ["--model.width", "8", "--data.batch_size", "64", "--trainer.limit_val_batches", "1"]
+
+
+@pytest.fixture(params=LR)
+def recipe(request) -> str:
+    return request.param
+
+
+def test_the_learning_rates_are_the_reports(run, recipe):
+    outcome = run("schedule", "--config", recipe)
+    assert outcome.code == 0
+    rows = list(csv.DictReader(Path("lightning_logs", recipe, "schedule.csv").read_text().splitlines()))
+    rates = [float(row["lr"]) for row in rows]
+    assert (rates[0], max(rates), rates[-1]) == pytest.approx(LR[recipe], rel=1e-6)
+    assert rates.index(max(rates)) == PEAK[recipe]
+    assert len(rates) == STEPS.get(recipe, 24 * 98)
+    momentum = [float(row["momentum"]) for row in rows]
+    low = 0.80 if recipe == "eva4-s11" else 0.85
+    assert (momentum[0], min(momentum), momentum[-1]) == pytest.approx((0.95, low, 0.95), abs=1e-6)
+
+
+def test_it_trains(run, recipe):
+    """Whatever a recipe asks for is there: on two batches of the digits, its schedule cut to the run."""
+    outcome = run("fit", "--config", recipe, *DIGITS, *SMALL, "--model.peak_epoch", "0.5")
+    assert outcome.code == 0, outcome.err
+    network = "AdvancedNetReport" if recipe == "advanced" else "CustomResNet"
+    assert f"network: {network}" in outcome.out
+    words = {
+        "eva4-s11": "Pad 4 (to 40x40, replicate) -> RandomCrop 32 -> HorizontalFlip p=0.5 -> Normalize mean=(0.5, 0.5",
+        "era-s10-a": "-> ShiftScaleRotate shift=0.2 scale=0.2 rotate=15 p=0.5 (reflect_101) -> Normalize",
+        "advanced": "training images: HorizontalFlip p=0.2 -> ShiftScaleRotate shift=0.1 scale=0.1 rotate=15 p=0.25 "
+        "(reflect_101) -> ColorJitter 0.3/0.3/0.3/0.2 p=0.25 -> ToGray p=0.15 -> Normalize mean=(0.4914",
+    }
+    assert words.get(recipe, "Pad 4 (to 40x40, reflect_101) -> RandomCrop 32") in outcome.out
+    cutout = "Cutout 16x16 p=0.5" if recipe == "advanced" else "Cutout 8x8 (filled"
+    assert cutout in outcome.out
+
+
+def test_every_recipe_of_a_report_says_what_it_reached(recipe):
+    first_line = recipes.path_of(recipe).read_text().splitlines()[0]
+    reached = {"eva4-s11": 91.40, "eva7-s9": 90.63, "era-s10-a": 92.64, "era-s10-b": 91.97, "advanced": 87.43}
+    assert f"{reached[recipe]:.2f} % on CIFAR-10" in first_line
