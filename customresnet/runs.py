@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 
+from customresnet import weights
 from customresnet.errors import UserError
 
 LOGS = "lightning_logs"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 RESULT = "result.json"
+PRETRAINED = "pretrained"
+SHIPPED = Path(__file__).resolve().parent / "pretrained" / "advanced_net.safetensors"
+"""The weights that ship with the package, which go by the name of ``pretrained``."""
 
 
 def versions(root: Path, name: str) -> list[Path]:
@@ -22,7 +26,7 @@ def versions(root: Path, name: str) -> list[Path]:
 
 
 def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfinished: bool = False) -> Path:
-    """The checkpoint that ``--ckpt_path`` means: a file, a run's folder, or ``last``.
+    """The checkpoint that ``--ckpt_path`` means: a file, a run's folder, ``last`` or ``pretrained``.
 
     Args:
         ckpt_path: What the user gave.
@@ -46,7 +50,9 @@ def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfi
         if name is None:  # versions count within a name only
             candidates.sort(key=lambda run: (run / CHECKPOINTS / LAST).stat().st_mtime)
         return candidates[-1] / CHECKPOINTS / LAST
-    path = Path(ckpt_path)
+    if ckpt_path == PRETRAINED and unfinished:
+        raise UserError(f"--ckpt_path {PRETRAINED}: these weights are for use; there is no run of them to go on with")
+    path = SHIPPED if ckpt_path == PRETRAINED else Path(ckpt_path)
     if path.is_dir():
         path = path / CHECKPOINTS / LAST
     if not path.is_file():
@@ -55,17 +61,24 @@ def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfi
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """The folder of the run that a checkpoint belongs to; a checkpoint on its own belongs to its folder."""
+    """The folder of the run that a checkpoint belongs to; a checkpoint on its own belongs to its folder.
+
+    What is made of the weights that ship with the package does not go into the package.
+    """
     folder = checkpoint.resolve().parent
+    if folder == SHIPPED.parent:
+        return Path(LOGS).resolve() / PRETRAINED
     return folder.parent if folder.name == CHECKPOINTS else folder
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of this project.
+    """Load a checkpoint of this project, or weights in the form that ships with it.
 
     Raises:
         UserError: It is truncated, no checkpoint, or another project's.
     """
+    if path.suffix == weights.SUFFIX:
+        return weights.read(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint make the unpickler raise anything

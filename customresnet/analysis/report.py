@@ -33,7 +33,8 @@ from customresnet.analysis.per_class import per_class
 from customresnet.analysis.view import View, make_folder, write_page
 from customresnet.data import sources
 from customresnet.data.datamodule import Preprocessing
-from customresnet.data.sources import LabelledImages, SourceName
+from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.sources import SourceName
 from customresnet.errors import UserError
 from customresnet.screen import interactive
 

@@ -124,6 +124,7 @@ class EvaluationCommands(RunTrainer):
             return
         path = runs.run_folder(Path(ckpt_path)) / name
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             files.write_atomically(path, json.dumps(content, indent=1))
         except OSError as error:  # the answer is on the screen already
             self.print(f"warning: could not write {path} ({error})")

@@ -7,8 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from customresnet import runs
+from customresnet import runs, weights
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.precision import resolve_precision
@@ -98,6 +99,7 @@ class RunTrainer(pl.Trainer):
             use_distributed_sampler=False,  # the data module shards by itself
             **kwargs,
         )
+        self.strategy.checkpoint_io = CheckpointFiles()
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print in the first process, above the progress bar if there is one."""
@@ -129,6 +131,15 @@ class RunTrainer(pl.Trainer):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to --trainer.default_root_dir {self.default_root_dir} ({error})") from error
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Lightning's checkpoint files, and weights in the form that ships with the package."""
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if Path(path).suffix == weights.SUFFIX:
+            return weights.read(Path(path))
+        return super().load_checkpoint(path, *args, **kwargs)
 
 
 def one_checkpoint(name: str, **kwargs: Any) -> ModelCheckpoint:

@@ -14,7 +14,7 @@ from customresnet.analysis.galleries import choose_misclassified, hardest_and_ea
 from customresnet.analysis.intervals import wilson
 from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.per_class import per_class
-from customresnet.data.sources import LabelledImages
+from customresnet.data.labelled_images import LabelledImages
 from customresnet.errors import UserError
 
 CLASSES = ("cat", "dog", "owl", "yak", "newt")

@@ -13,7 +13,7 @@ from customresnet import Augmentation, CIFAR10DataModule
 from customresnet.analysis.augmentations import augmentation_steps, augmentations
 from customresnet.analysis.dataset import class_counts, pixel_statistics
 from customresnet.analysis.samples import class_images, mean_images, sample_predictions
-from customresnet.data.sources import LabelledImages
+from customresnet.data.labelled_images import LabelledImages
 from customresnet.errors import UserError
 from tests.conftest import make_tree, read_json
 
