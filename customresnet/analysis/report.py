@@ -101,8 +101,9 @@ def report(
         The path of the page.
     """
     path = runs.find_checkpoint(ckpt_path, Path("."))
-    prep = Preprocessing.of_checkpoint(runs.read_checkpoint(path))
-    config = _of_run(path, "config.yaml", yaml.safe_load)
+    checkpoint = runs.read_checkpoint(path)
+    prep = Preprocessing.of_checkpoint(checkpoint)
+    config = _recorded("config", path, checkpoint)
     source, root = _place(data, prep, config)
     return write_report(path, sources.load(source, root, "test", prep.image_size), gallery, output)
 
@@ -126,8 +127,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
     network = load_network(checkpoint)
     gallery = replace(gallery, layer=find_layer(network, gallery.layer, prep.image_size))
     answers = network_outputs.run(network, images, prep)
-    rows = _of_run(path, "metrics.csv", lambda text: list(csv.DictReader(text.splitlines())))
-    config, result = _of_run(path, "config.yaml", yaml.safe_load), _of_run(path, runs.RESULT, json.loads)
+    rows, config, result = (_recorded(name, path, checkpoint) for name in ("metrics", "config", "result"))
     steps: list[Callable[[], View]] = [
         lambda: overview(answers, checkpoint, config, result),
         lambda: _curves(rows),
@@ -141,7 +141,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
     views = [step() for step in tqdm(steps, "report", leave=False, unit="view", disable=not interactive())]
     title = f"{checkpoint['hyper_parameters']['network']} on {prep.source}: {folder.parent.name}, {folder.name}"
     page = write_page(output, title, views)
-    if config:
+    if (folder / "config.yaml").is_file():
         _into_tensorboard(folder, views)
     print(f"report: {files.shown(page.resolve())}")
     return page
@@ -192,9 +192,21 @@ def _place(data: DataOptions, prep: Preprocessing, config: dict[str, Any] | None
     return source, Path(root) if root else None
 
 
-def _of_run(checkpoint: Path, name: str, parse: Callable[[str], Any]) -> Any:
-    """A file of the run that a checkpoint lies in; None if there is none, or if the checkpoint was copied elsewhere."""
-    path = runs.run_folder(checkpoint) / name
-    if checkpoint.parent.name != runs.CHECKPOINTS or not path.is_file():
-        return None
-    return parse(path.read_text(encoding="utf-8"))
+RECORDS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "config": ("config.yaml", yaml.safe_load),
+    "result": (runs.RESULT, json.loads),
+    "metrics": ("metrics.csv", lambda text: list(csv.DictReader(text.splitlines()))),
+}
+"""The file of each thing that a run writes down, and how to read it."""
+
+
+def _recorded(name: str, path: Path, checkpoint: dict[str, Any]) -> Any:
+    """What a run wrote down beside its checkpoint, or what weights hold that were written to be shipped.
+
+    None if there is nothing, or if the checkpoint was copied elsewhere.
+    """
+    file, parse = RECORDS[name]
+    beside = runs.run_folder(path) / file
+    if path.parent.name == runs.CHECKPOINTS and beside.is_file():
+        return parse(beside.read_text(encoding="utf-8"))
+    return checkpoint.get(name)
