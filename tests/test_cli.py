@@ -41,7 +41,7 @@ def one_line(outcome, *parts: str) -> None:
         (["fit", "--config", "nope"], ["--config nope", "no such preset or file", "demo"]),
         (["fit", "--config", "nope.yaml"], ["--config nope.yaml: no such file"]),
         (["fit", "--data.nope", "3"], ["--data.nope"]),
-        (["fit", "--data.source", "nope"], ["--data.source", "'cifar10', 'folder', 'digits'", "received nope"]),
+        (["fit", "--data.source", "nope"], ["--data.source", "'cifar10', 'cifar100', 'folder', 'digits'", "received nope"]),
         (["fit", "--data.batch_size", "many"], ["--data.batch_size", "int", "received many"]),
         (["fit", "--model.network", "nope"], ["--model.network", "custom_resnet", "received nope"]),
         (["fit", "--trainer.callbacks", "nope.Nope"], ["--trainer.callbacks", "received nope.Nope"]),
@@ -102,6 +102,7 @@ def one_line(outcome, *parts: str) -> None:
             ["--model.cycle_gamma", "received 1.1"],
         ),
         (["schedule", "--config", "demo", "--trainer.limit_train_batches", "0"], ["limit_train_batches 0 leaves no"]),
+        (["fit", *SMALL, "--trainer.limit_train_batches", "0"], ["limit_train_batches 0 leaves no"]),
         (
             ["schedule", "--config", "demo", "--data.batch_size", "2000"],
             ["--data.batch_size 2000 is larger than the 1437"],

@@ -55,6 +55,11 @@ def test_it_trains(run, recipe):
     assert cutout in outcome.out
 
 
+def test_a_peak_beyond_one_step_is_no_reason_to_refuse_a_trial_of_one_step(run):
+    outcome = run("fit", "--config", "era-s10-b", "--data.source", "digits", *SMALL, "--trainer.fast_dev_run", "true")
+    assert outcome.code == 0, outcome.err
+
+
 def test_every_recipe_of_a_report_says_what_it_reached(recipe):
     first_line = recipes.path_of(recipe).read_text().splitlines()[0]
     reached = {"eva4-s11": 91.40, "eva7-s9": 90.63, "era-s10-a": 92.64, "era-s10-b": 91.97, "advanced": 87.43}

@@ -1,7 +1,6 @@
 """The Trainer's commands about learning rates: lr-find, lr-sweep and schedule."""
 
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from customresnet.training.lr_range import run_lr_range_test
 from customresnet.training.lr_sweep import LRSweep, Spacing, measure_points
 from customresnet.training.lr_sweep_result import LRPoint, LRSweepResult
 from customresnet.training.probe import shared_options
-from customresnet.training.run_log import batches, opening_lines
+from customresnet.training.run_log import opening_lines
 from customresnet.training.run_trainer import RunTrainer
 from customresnet.training.schedule import Schedule
 
@@ -167,7 +166,7 @@ class LearningRateCommands(RunTrainer):
         datamodule.setup("fit")
         self.print(opening_lines(self, model, datamodule, self._precision_reason))
         flags = sweep.flags(model, datamodule, shared_options(self))
-        per_epoch, _ = self._planned_steps(len(datamodule.train_images), datamodule.batch_size)
+        per_epoch = self._steps_per_epoch(len(datamodule.train_images), datamodule.batch_size)
         result = LRSweepResult(flags, sweep.lrs(), sweep.steps_each(per_epoch), [])
         if unfinished:
             result = LRSweepResult.load(unfinished)
@@ -240,15 +239,16 @@ class LearningRateCommands(RunTrainer):
         """
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise UserError(f"--steps_per_epoch must be at least 1; received {steps_per_epoch}")
-        images = datamodule.count_training_images() if steps_per_epoch is None else None
-        per_epoch, total = self._planned_steps(images, datamodule.batch_size, steps_per_epoch)
-        model.check_schedule(total / per_epoch)
+        if steps_per_epoch is None:
+            steps_per_epoch = self._steps_per_epoch(datamodule.count_training_images(), datamodule.batch_size)
+        total = self._total_steps(steps_per_epoch)
+        model.check_schedule(total / steps_per_epoch)
         lr_max, lr_min = model.hparams["lr_max"], model.hparams["lr_min"]
         assumed = tuple(name for name, known in (("LRMAX", lr_max), ("LRMIN", lr_max and lr_min)) if not known)
         lr_max = lr_max or 1.0
         lr_min = lr_max / 10 if "LRMIN" in assumed else lr_min
         policy = model.policy(lr_max=lr_max, lr_min=lr_min)
-        result = Schedule.of(policy, model.new_optimizer(), int(total), per_epoch, assumed)
+        result = Schedule.of(policy, model.new_optimizer(), int(total), steps_per_epoch, assumed)
         folder = Path(self.default_root_dir) / runs.LOGS / self.run_name
         if ckpt_path:
             folder = runs.run_folder(Path(self._resolve(ckpt_path)))
@@ -257,20 +257,6 @@ class LearningRateCommands(RunTrainer):
         self.print("\n".join(result.lines()))
         self.print(f"written: {files.shown(folder.resolve() / 'schedule.png')} and schedule.csv")
         return result
-
-    def _planned_steps(
-        self, images: int | None, batch_size: int, steps_per_epoch: int | None = None
-    ) -> tuple[int, float]:
-        """Optimizer steps in an epoch and in the whole run, as Lightning will count them."""
-        if steps_per_epoch is None:
-            assert images is not None
-            loaded = batches(images, batch_size, self.limit_train_batches, self.world_size)
-            if loaded < 1:
-                raise UserError(f"--trainer.limit_train_batches {self.limit_train_batches} leaves no training batch")
-            steps_per_epoch = math.ceil(loaded / self.accumulate_grad_batches)
-        epochs = math.inf if self.max_epochs in (None, -1) else self.max_epochs or 0
-        total = steps_per_epoch * epochs
-        return steps_per_epoch, total if self.max_steps == -1 else min(total, self.max_steps)
 
 
 def point_line(point: LRPoint, number: int, points: int) -> str:

@@ -1,5 +1,6 @@
 """Lightning's Trainer with this project's defaults, which keeps each run in one folder."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.precision import resolve_precision
 from customresnet.training.progress import RunProgress
-from customresnet.training.run_log import RunLog
+from customresnet.training.run_log import RunLog, batches
 
 
 class RunTrainer(pl.Trainer):
@@ -121,6 +122,19 @@ class RunTrainer(pl.Trainer):
         if isinstance(self.logger, TensorBoardLogger) and folder.parent.parent.name == runs.LOGS:
             self.run_name = folder.parent.name
             self.logger = self._tensorboard(folder.parents[2], folder.name)
+
+    def _steps_per_epoch(self, images: int, batch_size: int) -> int:
+        """Optimizer steps in an epoch, as Lightning will count them."""
+        loaded = batches(images, batch_size, self.limit_train_batches, self.world_size)
+        if loaded < 1:
+            raise UserError(f"--trainer.limit_train_batches {self.limit_train_batches} leaves no training batch")
+        return math.ceil(loaded / self.accumulate_grad_batches)
+
+    def _total_steps(self, steps_per_epoch: int) -> float:
+        """Optimizer steps in the whole run, from --trainer.max_epochs and max_steps; infinite without either."""
+        epochs = math.inf if self.max_epochs in (None, -1) else self.max_epochs or 0
+        total = steps_per_epoch * epochs
+        return total if self.max_steps == -1 else min(total, self.max_steps)
 
     def _make_log_folder(self) -> None:
         if self.logger is not None and not self.fast_dev_run and self.is_global_zero:

@@ -1,6 +1,5 @@
 """The Trainer of this project: fit, with its LR range test, beside the commands it inherits."""
 
-import math
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -42,7 +41,9 @@ class Trainer(LearningRateCommands, EvaluationCommands):
                 raise UserError(f"--ckpt_path {ckpt_path}: this run is finished; see {folder / runs.RESULT}")
             self._go_on_in(folder)
         datamodule.setup("fit")
-        model.check_schedule(self._epochs(datamodule))
+        if not self.fast_dev_run:
+            per_epoch = self._steps_per_epoch(len(datamodule.train_images), datamodule.batch_size)
+            model.check_schedule(self._total_steps(per_epoch) / per_epoch)
         classes = len(datamodule.train_images.classes)
         if classes != model.hparams["num_classes"] and not ckpt_path:  # a checkpoint is compared when it is loaded
             raise UserError(
@@ -67,10 +68,3 @@ class Trainer(LearningRateCommands, EvaluationCommands):
         elif "test/acc" not in self.run_log.last and self.limit_val_batches != 0:
             self.run_log.last |= pl.Trainer.validate(self, model, datamodule=datamodule, verbose=False)[0]
         self.run_log.finish(self, model)
-
-    def _epochs(self, datamodule: CIFAR10DataModule) -> float:
-        """Length of the run in epochs, from --trainer.max_epochs and max_steps."""
-        epochs = math.inf if self.max_epochs in (None, -1) else float(self.max_epochs)
-        if self.max_steps == -1:
-            return epochs
-        return min(epochs, self.max_steps * self.accumulate_grad_batches / len(datamodule.train_dataloader()))
