@@ -41,7 +41,10 @@ def one_line(outcome, *parts: str) -> None:
         (["fit", "--config", "nope"], ["--config nope", "no such preset or file", "demo"]),
         (["fit", "--config", "nope.yaml"], ["--config nope.yaml: no such file"]),
         (["fit", "--data.nope", "3"], ["--data.nope"]),
-        (["fit", "--data.source", "nope"], ["--data.source", "'cifar10', 'cifar100', 'folder', 'digits'", "received nope"]),
+        (
+            ["fit", "--data.source", "nope"],
+            ["--data.source", "'cifar10', 'cifar100', 'folder', 'digits'", "received nope"],
+        ),
         (["fit", "--data.batch_size", "many"], ["--data.batch_size", "int", "received many"]),
         (["fit", "--model.network", "nope"], ["--model.network", "custom_resnet", "received nope"]),
         (["fit", "--trainer.callbacks", "nope.Nope"], ["--trainer.callbacks", "received nope.Nope"]),
