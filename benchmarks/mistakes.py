@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
-from customresnet.data.augment import AlbumentationsEngine
+from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.files import write_atomically
 from customresnet.training.run_log import device_name
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from customresnet.analysis.view import View
-from customresnet.data.augment import AlbumentationsEngine, denormalize
+from customresnet.data.albumentations_engine import AlbumentationsEngine
+from customresnet.data.augment import denormalize
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.pictures import image_grid

@@ -6,7 +6,8 @@ from typing import Any
 from customresnet.analysis.intervals import wilson
 from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.view import View
-from customresnet.data.augment import AlbumentationsEngine, Augmentation
+from customresnet.data.albumentations_engine import AlbumentationsEngine
+from customresnet.data.augment import Augmentation
 from customresnet.data.datamodule import Preprocessing
 
 

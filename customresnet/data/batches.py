@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from customresnet.data.augment import AlbumentationsEngine
+from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.data.labelled_images import LabelledImages
 
 Batch = tuple[Tensor, Tensor]

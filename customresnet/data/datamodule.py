@@ -12,12 +12,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from customresnet.data import sources
+from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.data.augment import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     CIFAR100_CONSTANTS,
     NO_AUGMENTATION,
-    AlbumentationsEngine,
     Augmentation,
     Channels,
 )

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.data.augment import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     NO_AUGMENTATION,
-    AlbumentationsEngine,
     Augmentation,
     ColorJitter,
     ShiftScaleRotate,

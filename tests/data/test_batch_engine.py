@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency, chisquare
 
+from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.data.augment import (
     CIFAR10_MEAN,
     CIFAR10_STD,
-    AlbumentationsEngine,
     Augmentation,
     ColorJitter,
     ShiftScaleRotate,
