@@ -43,8 +43,8 @@ class AnotherHorizon(ImageClassifier):
 
 
 class AnotherStdAtTestTime(CIFAR10DataModule):
-    def engine(self, *, augment: bool) -> AlbumentationsEngine:
-        engine = super().engine(augment=augment)
+    def transforms(self, *, augment: bool) -> AlbumentationsEngine:
+        engine = super().transforms(augment=augment)
         if not augment:
             engine.std = (0.5, 0.5, 0.5)
         return engine
@@ -58,8 +58,8 @@ class RawMeanEngine(AlbumentationsEngine):
 
 
 class RawMeanInTheHole(CIFAR10DataModule):
-    def engine(self, *, augment: bool) -> AlbumentationsEngine:
-        right = super().engine(augment=augment)
+    def transforms(self, *, augment: bool) -> AlbumentationsEngine:
+        right = super().transforms(augment=augment)
         return RawMeanEngine(right.augmentation, right.mean, right.std, right.image_size)
 
 
@@ -129,7 +129,12 @@ def train(exhibit: Exhibit, seed: int, args: argparse.Namespace) -> dict[str, fl
     """One short run; its last test accuracy and training loss."""
     pl.seed_everything(seed, verbose=False)
     data = exhibit.data(
-        source=args.source, root=args.root, batch_size=args.batch_size, train_size=args.train_size, seed=seed
+        source=args.source,
+        root=args.root,
+        batch_size=args.batch_size,
+        train_size=args.train_size,
+        engine="albumentations",
+        seed=seed,
     )
     model = exhibit.model(width=args.width, lr_max=2e-3, lr_min=1e-4, **exhibit.options)
     data.setup("fit")

@@ -19,7 +19,8 @@ def augmentations(data: CIFAR10DataModule, count: int = 19) -> View:
     """
     if count < 1:
         raise UserError(f"--augmented must be at least 1; received {count}")
-    engine = data.engine(augment=True)
+    size = data.train_images.images.shape[1]
+    engine = AlbumentationsEngine(data.augment, data.mean, data.std, size)  # whose steps can be taken one by one
     index = int(np.random.default_rng(data.seed).integers(len(data.train_images)))
     image = data.train_images.images[index]
     name = data.train_images.classes[data.train_images.labels[index]]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.data.augment import Augmentation, Channels
 from customresnet.errors import UserError
 
@@ -47,17 +48,19 @@ class BatchEngine:
 
     def __init__(self, augmentation: Augmentation, mean: Channels, std: Channels, image_size: int) -> None:
         self.augmentation, self.mean, self.std, self.image_size = augmentation, mean, std, image_size
-        unknown = {
-            "shift_scale_rotate.p": augmentation.shift_scale_rotate.p,
-            "color_jitter.p": augmentation.color_jitter.p,
-            "gray": augmentation.gray,
-        }
-        for name, p in unknown.items():
-            if p:
-                raise UserError(
-                    f"--data.engine batch does not move or recolour images; received --data.augment.{name} {p:g}: "
-                    "take --data.engine albumentations"
-                )
+        for name, p in unknown_steps(augmentation).items():
+            raise UserError(
+                f"--data.engine batch does not move or recolour images; received --data.augment.{name} {p:g}: "
+                "take --data.engine albumentations"
+            )
+
+    def __call__(self, images: Tensor, indices: Tensor, epoch_seed: int) -> Tensor:
+        """Draw and apply: see ``draw`` and ``apply``."""
+        return self.apply(images, indices, self.draw(indices, epoch_seed))
+
+    def __str__(self) -> str:
+        steps = AlbumentationsEngine(self.augmentation, self.mean, self.std, self.image_size)
+        return f"{steps} (whole batches at once)"
 
     def draw(self, indices: Tensor, epoch_seed: int) -> Draws:
         """The draws for images ``(N,)`` int64, on their device."""
@@ -113,6 +116,16 @@ class BatchEngine:
         if self.augmentation.border == "replicate":
             return at.clamp(0, last)
         return last - (last - at.abs()).abs()
+
+
+def unknown_steps(augmentation: Augmentation) -> dict[str, float]:
+    """The policy's steps that the batch engine does not know, with their probabilities."""
+    steps = {
+        "shift_scale_rotate.p": augmentation.shift_scale_rotate.p,
+        "color_jitter.p": augmentation.color_jitter.p,
+        "gray": augmentation.gray,
+    }
+    return {name: p for name, p in steps.items() if p}
 
 
 def _uniform(indices: Tensor, seed: int, number: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from customresnet.data.albumentations_engine import AlbumentationsEngine
+from customresnet.data.batch_engine import BatchEngine
 from customresnet.data.labelled_images import LabelledImages
 
 Batch = tuple[Tensor, Tensor]
@@ -18,10 +19,17 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """One batch to make: which images, and the seed of its augmentation."""
+    """One batch to make.
+
+    Attributes:
+        indices: Which images, ``(N,)`` int64.
+        seed: Of this batch's augmentation, for an engine that draws image after image.
+        epoch_seed: Of the epoch's, for an engine whose draws depend on the image, not on the batch it is in.
+    """
 
     indices: Tensor
     seed: int
+    epoch_seed: int
 
 
 class BatchRequests(Sampler[BatchRequest]):
@@ -37,15 +45,16 @@ class BatchRequests(Sampler[BatchRequest]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[BatchRequest]:
+        epoch_seed = fold(self.seed, self.epoch)
         if self.shuffle:
-            order = torch.randperm(self.size, generator=torch.Generator().manual_seed(fold(self.seed, self.epoch)))
+            order = torch.randperm(self.size, generator=torch.Generator().manual_seed(epoch_seed))
             # Every process must take the same number of steps, or the gradient exchange hangs.
             order = torch.cat([order, order[: -self.size % self.world_size]])
         else:
             order = torch.arange(self.size)
         for number, indices in enumerate(order[self.rank :: self.world_size].split(self.batch_size)):
             if number >= self.first:
-                yield BatchRequest(indices, fold(self.seed, self.epoch, self.rank, number))
+                yield BatchRequest(indices, fold(self.seed, self.epoch, self.rank, number), epoch_seed)
 
     def __len__(self) -> int:
         mine = math.ceil((self.size - (0 if self.shuffle else self.rank)) / self.world_size)
@@ -75,11 +84,16 @@ class TrainingLoader(DataLoader[Batch]):
 class ImageBatches(Dataset[Batch]):
     """Images in memory, indexed by whole batches."""
 
-    def __init__(self, data: LabelledImages, engine: AlbumentationsEngine) -> None:
+    def __init__(self, data: LabelledImages, engine: AlbumentationsEngine | BatchEngine) -> None:
         self.data, self.engine = data, engine
 
     def __getitem__(self, request: BatchRequest) -> Batch:
-        return self.engine(self.data.images[request.indices], request.seed), self.data.labels[request.indices]
+        images, indices = self.data.images, request.indices.to(self.data.images.device, non_blocking=True)
+        if isinstance(self.engine, BatchEngine):
+            prepared = self.engine(images, indices, request.epoch_seed)
+        else:
+            prepared = self.engine(images[indices], request.seed)
+        return prepared, self.data.labels[indices]
 
 
 def fold(*numbers: int) -> int:

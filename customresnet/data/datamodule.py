@@ -21,10 +21,13 @@ from customresnet.data.augment import (
     Augmentation,
     Channels,
 )
+from customresnet.data.batch_engine import BatchEngine, unknown_steps
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches, TrainingLoader
 from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
 from customresnet.data.sources import SourceName
 from customresnet.errors import UserError
+
+EngineName = Literal["auto", "albumentations", "batch"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class CIFAR10DataModule(pl.LightningDataModule):
         image_size: Resize all images to squares of this many pixels. Default: the checkpoint's, else images must be
             32x32.
         augment: What happens to training images.
+        engine: What prepares the images: albumentations one by one, in worker processes if there are any; batch whole
+            batches at once, on the GPU if there is one. auto is batch on a GPU, if it knows all steps of augment.
         seed: Seed of order, augmentation and split. Default: that of --seed_everything.
     """
 
@@ -82,6 +87,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         std: Channels | None = None,
         image_size: int | None = None,
         augment: Augmentation = Augmentation(),
+        engine: EngineName = "auto",
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -95,6 +101,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         self.mean, self.std = mean or constants[0], std or constants[1]
         self.image_size = image_size
         self.augment = augment
+        self.engine = engine
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self._check_options()
         self._train: LabelledImages | None = None
@@ -116,6 +123,10 @@ class CIFAR10DataModule(pl.LightningDataModule):
         if size < 32:
             raise UserError(f"--data.image_size must be at least 32, for the network's poolings; received {size}")
         self.augment.check(size)
+        if self.engine == "batch":
+            BatchEngine(self.augment, self.mean, self.std, size)  # refuses what it does not know
+            if self.num_workers not in (0, "auto"):
+                raise UserError(f"--data.engine batch needs no workers; received --data.num_workers {self.num_workers}")
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -201,33 +212,45 @@ class CIFAR10DataModule(pl.LightningDataModule):
 
     # ------------------------------------------------------------------------------------------------------- serving
 
-    def engine(self, *, augment: bool) -> AlbumentationsEngine:
-        """The transforms of training images, or those of test images."""
+    def transforms(self, *, augment: bool) -> AlbumentationsEngine | BatchEngine:
+        """What prepares training images, or test images."""
+        kind = BatchEngine if self._by_batch() else AlbumentationsEngine
         size = self.image_size or DEFAULT_IMAGE_SIZE
-        return AlbumentationsEngine(self.augment if augment else NO_AUGMENTATION, self.mean, self.std, size)
+        return kind(self.augment if augment else NO_AUGMENTATION, self.mean, self.std, size)
+
+    def _by_batch(self) -> bool:
+        if self.engine == "auto":
+            return self._device().type == "cuda" and not unknown_steps(self.augment)
+        return self.engine == "batch"
+
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def _loader_options(self, data: LabelledImages, *, training: bool) -> dict[str, Any]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         workers = self._workers()
+        if self._by_batch():
+            data = data.to(self._device())
         return {
             # a worker process maps the images' pages: torch moves a tensor it is sent to shared memory
-            "dataset": ImageBatches(data, self.engine(augment=training)),
+            "dataset": ImageBatches(data, self.transforms(augment=training)),
             "batch_size": None,  # a request is a whole batch already
             "sampler": BatchRequests(
                 len(data), self.batch_size, self.seed, shuffle=training, rank=rank, world_size=world_size
             ),
             "num_workers": workers,
             "persistent_workers": workers > 0,
-            "pin_memory": torch.cuda.is_available(),
+            "pin_memory": torch.cuda.is_available() and not data.images.is_cuda,
             "multiprocessing_context": _process_start_method() if workers else None,
             "generator": torch.Generator(),  # the loader draws a base seed it never needs: not from the global state
         }
 
     def _workers(self) -> int:
+        if self._by_batch():
+            return 0
         if self.num_workers != "auto":
             return self.num_workers
-        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
-        return 0 if on_cpu else min(8, max(1, (os.cpu_count() or 1) - 1))
+        return 0 if self._device().type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
 
     def train_dataloader(self) -> TrainingLoader:
         loader = TrainingLoader(**self._loader_options(self.train_images, training=True))

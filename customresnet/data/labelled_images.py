@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Split = Literal["train", "test"]
@@ -28,3 +29,6 @@ class LabelledImages:
 
     def subset(self, indices: Tensor) -> "LabelledImages":
         return LabelledImages(self.images[indices], self.labels[indices], self.classes)
+
+    def to(self, device: torch.device) -> "LabelledImages":
+        return LabelledImages(self.images.to(device), self.labels.to(device), self.classes)

@@ -156,7 +156,7 @@ def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":
     """The first training images of epoch 1 as the network sees them, with their labels."""
     data, (rows, columns) = datamodule.train_images, GRID
     requests = BatchRequests(len(data), min(rows * columns, len(data)), datamodule.seed, shuffle=True)
-    images, labels = ImageBatches(data, datamodule.engine(augment=True))[next(iter(requests))]
+    images, labels = ImageBatches(data, datamodule.transforms(augment=True))[next(iter(requests))]
     pixels = denormalize(images, datamodule.mean, datamodule.std)
     return image_grid(pixels.numpy(), [data.classes[label] for label in labels], columns, width=1.2 * columns)
 
@@ -171,8 +171,8 @@ def opening_lines(trainer: Any, model: Any, datamodule: CIFAR10DataModule, preci
             f"network: {type(model.net).__name__}, {parameters:,} parameters",
             f"data: {datamodule.source}, {len(train):,} training{held_out} and {len(test):,} test images, "
             f"{len(train.classes)} classes",
-            f"training images: {datamodule.engine(augment=True)}",
-            f"test images: {datamodule.engine(augment=False)}",
+            f"training images: {datamodule.transforms(augment=True)}",
+            f"test images: {datamodule.transforms(augment=False)}",
             f"device: {device_name(trainer.strategy.root_device)}; precision {trainer.precision} ({precision_reason})",
         ]
     )

@@ -102,14 +102,14 @@ def test_samples_are_of_their_class_and_follow_the_seed(digits):
 def test_the_last_step_is_what_the_network_gets(augment, seed):
     data = CIFAR10DataModule(source="digits", augment=augment, seed=0)
     data.setup("test")
-    engine, image = data.engine(augment=True), data.test_images.images[5]
+    engine, image = data.transforms(augment=True), data.test_images.images[5]
     steps = augmentation_steps(engine, image.numpy(), seed)
     assert torch.equal(torch.from_numpy(steps[-1][1]).permute(2, 0, 1), engine(image[None], seed)[0])
     assert len(steps) - 1 == str(engine).count("->") + 1  # as many as the policy says
 
 
 def test_each_step_does_what_its_name_says(digits):
-    engine, image = digits.engine(augment=True), digits.train_images.images[0].numpy()
+    engine, image = digits.transforms(augment=True), digits.train_images.images[0].numpy()
     for seed in range(6):
         (names, pictures) = zip(*augmentation_steps(engine, image, seed), strict=True)
         original, padded, cropped, flipped, normalised, cut = pictures
@@ -132,7 +132,7 @@ def test_predictions_are_the_networks(small_run, digits):
     assert len(set(indices)) == 12
     model = ImageClassifier.load_from_checkpoint(checkpoint, map_location="cpu").eval()
     with torch.no_grad():
-        inputs = digits.engine(augment=False)(digits.test_images.images[indices], 0)
+        inputs = digits.transforms(augment=False)(digits.test_images.images[indices], 0)
         expected = model(inputs).softmax(1)
     assert [int(row["predicted"]) for row in view.table] == expected.argmax(1).tolist()
     assert [row["confidence"] for row in view.table] == pytest.approx(expected.amax(1).tolist(), abs=0.02)  # or bf16

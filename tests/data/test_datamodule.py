@@ -68,6 +68,25 @@ def test_two_images_of_a_batch_are_cut_in_different_places():
     assert len(holes) > 100
 
 
+def test_with_the_batch_engine_an_image_looks_the_same_in_any_batch_and_process_of_an_epoch():
+    def seen(epoch: int, **options) -> dict[bytes, torch.Tensor]:
+        """Each training image of the epoch by its own pixels."""
+        module = digits(engine="batch", **options)
+        loader = module.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        requests = list(loader.sampler)
+        assert module.transforms(augment=True).__class__.__name__ == "BatchEngine"
+        originals = [image for request in requests for image in module.train_images.images[request.indices]]
+        prepared = [image for images, _ in loader for image in images]
+        return {original.numpy().tobytes(): image for original, image in zip(originals, prepared, strict=True)}
+
+    whole, small, later, other = seen(1), seen(1, batch_size=50), seen(2), seen(1, seed=1)
+    assert len(whole) == len(small) == 1437
+    assert all(torch.equal(whole[key], small[key]) for key in whole)
+    for changed in (later, other):
+        assert sum(torch.equal(whole[key], changed[key]) for key in whole) < 20
+
+
 def test_all_test_images_are_served_in_order_without_randomness():
     module = digits()
     first, second = ([batch for batch in module.test_dataloader()] for _ in range(2))
@@ -117,6 +136,11 @@ def test_without_held_out_images_evaluation_sees_the_test_images():
         ({"train_size": 5}, "--data.train_size 5 does not fit the 1437 training images of 10 classes"),
         ({"train_size": 1300, "val_size": 200}, "choose from 10 to 1227, or 1237"),
         ({"num_workers": -1}, "--data.num_workers must be 0 or more"),
+        ({"num_workers": 2, "engine": "batch"}, "--data.engine batch needs no workers; received --data.num_workers 2"),
+        (
+            {"engine": "batch", "augment": Augmentation(gray=0.1)},
+            "--data.engine batch does not move or recolour images; received --data.augment.gray 0.1",
+        ),
         ({"std": (0.2, 0.0, 0.2)}, "--data.std must be positive"),
         ({"image_size": 16}, "--data.image_size must be at least 32"),
         ({"augment": Augmentation(flip=2)}, "--data.augment.flip is a probability"),
