@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from customresnet import runs, weights
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
+from customresnet.memory import keep_freed_memory
 from customresnet.precision import resolve_precision
 from customresnet.training.progress import RunProgress
 from customresnet.training.run_log import RunLog, batches
@@ -101,6 +102,8 @@ class RunTrainer(pl.Trainer):
             **kwargs,
         )
         self.strategy.checkpoint_io = CheckpointFiles()
+        if self.strategy.root_device.type == "cpu":
+            keep_freed_memory()
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print in the first process, above the progress bar if there is one."""

@@ -1,0 +1,305 @@
+"""What the benchmark measures: each case a function, run in a process of its own.
+
+    python -m benchmarks.cases fit '{"engine": "batch", "compile": true}'
+
+prints one line of JSON. Images are random: their content does not change how long anything takes.
+"""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from customresnet.data.augment import CIFAR10_MEAN, CIFAR10_STD, Augmentation
+from customresnet.data.batch_engine import BatchEngine
+from customresnet.data.batches import BatchRequests, ImageBatches
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.sources import CIFAR10_CLASSES
+from customresnet.memory import keep_freed_memory
+from customresnet.models import CustomResNet
+from customresnet.precision import autocast_type, cpu_has_bf16
+from customresnet.training.one_cycle import OneCycle
+
+CONSTANTS = (CIFAR10_MEAN, CIFAR10_STD, 32)
+POLICY = OneCycle(lr_max=6e-4, lr_min=3e-5)
+WARM_UP = 2
+"""Steps that are not measured: the first allocates, and compiles."""
+
+
+def random_images(count: int) -> LabelledImages:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    return LabelledImages(images, torch.randint(0, 10, (count,), generator=generator), CIFAR10_CLASSES)
+
+
+class Stopwatch:
+    """Images a second of the steps after the warm-up."""
+
+    def __init__(self, steps: int, batch_size: int) -> None:
+        self.steps, self.batch_size, self.done, self.started, self.seconds = steps, batch_size, 0, 0.0, 0.0
+
+    def tick(self) -> bool:
+        """A step has ended; true after the last one."""
+        self.done += 1
+        if self.done == WARM_UP:
+            self.started = time.perf_counter()
+        if self.done == WARM_UP + self.steps:
+            self.seconds = time.perf_counter() - self.started
+        return self.done >= WARM_UP + self.steps
+
+    def result(self) -> dict[str, float]:
+        return {
+            "images_per_second": self.steps * self.batch_size / self.seconds,
+            "seconds_per_step": self.seconds / self.steps,
+        }
+
+
+# ------------------------------------------------------------------------------------------------------ whole trainings
+
+
+def notebook(steps: int, batch_size: int = 512, workers: int = 0) -> dict[str, float]:
+    """The loop of the reports' notebooks: fp32, NCHW, Albumentations per image, DataLoader, plain Adam, tqdm."""
+    import albumentations as A
+    from albumentations.pytorch import ToTensorV2
+    from torch.utils.data import DataLoader, Dataset
+    from tqdm import tqdm
+
+    images = random_images((WARM_UP + steps + 1) * batch_size)
+    transform = A.Compose(
+        [
+            A.Pad(padding=4),
+            A.RandomCrop(32, 32),
+            A.HorizontalFlip(p=0.5),
+            A.Normalize(mean=CIFAR10_MEAN, std=CIFAR10_STD),
+            A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8), fill=0, p=1.0),
+            ToTensorV2(),
+        ]
+    )
+
+    class Images(Dataset):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return transform(image=images.images[index].numpy())["image"], int(images.labels[index])
+
+    watch = Stopwatch(steps, batch_size)
+    network = CustomResNet()
+    optimizer = torch.optim.Adam(network.parameters(), lr=POLICY.lr_max)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, POLICY.lr_max, total_steps=1000)
+    criterion, correct, seen = nn.CrossEntropyLoss(), 0, 0
+    loader = DataLoader(Images(), batch_size=batch_size, shuffle=True, num_workers=workers)
+    network.train()
+    bar = tqdm(loader)
+    for number, (data, target) in enumerate(bar):
+        optimizer.zero_grad()
+        logits = network(data)
+        loss = criterion(logits, target)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        correct += logits.argmax(dim=1).eq(target).sum().item()
+        seen += len(data)
+        bar.set_description(f"loss={loss.item()} batch={number} accuracy={100 * correct / seen:0.2f}")
+        if watch.tick():
+            break
+    return watch.result()
+
+
+def bare(steps: int, batch_size: int = 512, compile: bool = True) -> dict[str, float]:
+    """The tightest loop without Lightning: the same network, batches and precision as fit, and nothing else."""
+    keep_freed_memory()
+    network: nn.Module = CustomResNet().to(memory_format=torch.channels_last)
+    if compile:
+        network.compile(dynamic=False)
+    optimizer = torch.optim.Adam(network.parameters(), lr=POLICY.lr_max, fused=True)
+    scheduler = POLICY.scheduler(optimizer, 1000, 98)
+    watch, reduced = Stopwatch(steps, batch_size), autocast_type("cpu")
+    data = ImageBatches(random_images((WARM_UP + steps) * batch_size), BatchEngine(Augmentation(), *CONSTANTS))
+    for images, labels in _batches(data, batch_size):
+        with torch.autocast("cpu", reduced or torch.bfloat16, enabled=reduced is not None):
+            loss = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        if watch.tick():
+            break
+    return watch.result()
+
+
+def fit(
+    steps: int,
+    batch_size: int = 512,
+    engine: str = "batch",
+    compile: bool | str = "auto",
+    width: int = 64,
+    images: int | None = None,
+) -> dict[str, float]:
+    """Our fit as it is by default: logger, learning-rate curves, metrics and bar included; no evaluation."""
+    import pytorch_lightning as pl
+
+    from customresnet import ImageClassifier, Trainer
+
+    count = images or (WARM_UP + steps) * batch_size
+
+    class RandomImages(CIFAR10DataModule):
+        def _load(self, split: str) -> LabelledImages:
+            return random_images(count if split == "train" else 512)
+
+    watch = Stopwatch(steps, batch_size)
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            trainer.should_stop = watch.tick()
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            default_root_dir=folder,
+            callbacks=[Watch()],
+            max_epochs=24,
+            max_steps=WARM_UP + steps,
+            limit_val_batches=0,
+            accelerator="cpu",
+        )
+        model = ImageClassifier(lr_max=POLICY.lr_max, lr_min=POLICY.lr_min, compile=compile, width=width)
+        trainer.fit(model, RandomImages(batch_size=batch_size, engine=engine))
+    return watch.result()
+
+
+def _batches(data: ImageBatches, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for request in BatchRequests(len(data.data), batch_size, 0, shuffle=True):
+        yield data[request]
+
+
+# -------------------------------------------------------------------------------------------------------- input alone
+
+
+def pipeline(images: int, kind: str = "albumentations", workers: int = 0, batch_size: int = 512) -> dict[str, float]:
+    """Training batches and nothing else: albumentations, batch, or torchvision.transforms.v2 image by image."""
+    torch.set_num_threads(1)  # beside the network there is not more
+    data = random_images(images)
+    if kind == "torchvision":
+        loader = _torchvision(data, batch_size)
+    else:
+        module = CIFAR10DataModule(batch_size=batch_size, engine=kind, num_workers=workers)  # type: ignore[arg-type]
+        module._train = module._test = data
+        loader = module.train_dataloader()
+    seconds = []
+    for _ in range(2):  # the first pass builds the transforms and starts the workers
+        start = time.perf_counter()
+        count = sum(len(labels) for _, labels in loader)
+        seconds.append(time.perf_counter() - start)
+    return {"images_per_second": count / seconds[-1]}
+
+
+def _torchvision(data: LabelledImages, batch_size: int) -> Any:
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision.transforms import v2
+
+    fill = [0.0, 0.0, 0.0]
+    transform = v2.Compose(
+        [
+            v2.Pad(4, padding_mode="reflect"),
+            v2.RandomCrop(32),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(CIFAR10_MEAN, CIFAR10_STD),
+            v2.RandomErasing(p=1.0, scale=(1 / 16, 1 / 16), ratio=(1.0, 1.0), value=fill),
+        ]
+    )
+
+    class Images(Dataset):
+        def __len__(self) -> int:
+            return len(data)
+
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            return transform(data.images[index].permute(2, 0, 1)), data.labels[index]
+
+    return DataLoader(Images(), batch_size=batch_size, shuffle=True)
+
+
+# --------------------------------------------------------------------------------------------------------- the ceiling
+
+
+def products(size: int = 2048, seconds: float = 2.0) -> dict[str, float]:
+    """Matrix products, the most that the processor can do: GFLOP/s."""
+    result = {}
+    for kind in [torch.float32, *([torch.bfloat16] if cpu_has_bf16() else [])]:
+        a, b = (torch.randn(size, size).to(kind) for _ in range(2))
+        result[str(kind).removeprefix("torch.")] = 2 * size**3 / best_time(lambda a=a, b=b: a @ b, seconds) / 1e9
+    return result
+
+
+def convolutions(batch_size: int = 512, seconds: float = 1.0) -> dict[str, float]:
+    """The network's own convolutions and linear layer alone, forward and backward, at the precision that fit takes."""
+    keep_freed_memory()
+    kind = autocast_type("cpu") or torch.float32
+    network, x = CustomResNet().to(kind).to(memory_format=torch.channels_last), torch.randn(2, 3, 32, 32).to(kind)
+    shapes: list[tuple[nn.Module, torch.Size]] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, _: shapes.append((layer, inputs[0].shape)))
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    total, operations = 0.0, 0.0
+    for number, (layer, shape) in enumerate(shapes):
+        inputs = torch.randn(batch_size, *shape[1:]).to(kind)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs.requires_grad_(number > 0)  # nobody needs the image's gradient
+        gradient = torch.randn_like(layer(inputs))
+        wanted = [layer.weight, inputs] if number else [layer.weight]
+
+        def step(
+            layer: nn.Module = layer, inputs: Tensor = inputs, gradient: Tensor = gradient, w: Any = wanted
+        ) -> None:
+            torch.autograd.grad(layer(inputs), w, gradient)
+
+        total += best_time(step, seconds)
+        weight: Any = layer.weight
+        operations += 2 * weight[0].numel() * gradient.numel() * (3 if number else 2)
+    return {"images_per_second": batch_size / total, "gflops": operations / total / 1e9}
+
+
+def _forward_and_backward(layer: nn.Module, inputs: Tensor, gradient: Tensor, wanted: list[Any]) -> None:
+    torch.autograd.grad(layer(inputs), wanted, gradient)
+
+
+def best_time(step: Callable[[], Any], seconds: float) -> float:
+    """The shortest of as many calls as fit into ``seconds``, at least 3."""
+    step()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+CASES: dict[str, Callable[..., dict[str, float]]] = {
+    case.__name__: case for case in (notebook, bare, fit, pipeline, products, convolutions)
+}
+
+
+def main() -> None:
+    name, options = sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
+    result = CASES[name](**options)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print("RESULT " + json.dumps({**result, "peak_gib": peak}))
+
+
+if __name__ == "__main__":
+    main()
