@@ -262,13 +262,7 @@ def convolutions(batch_size: int = 512, seconds: float = 1.0) -> dict[str, float
         inputs.requires_grad_(number > 0)  # nobody needs the image's gradient
         gradient = torch.randn_like(layer(inputs))
         wanted = [layer.weight, inputs] if number else [layer.weight]
-
-        def step(
-            layer: nn.Module = layer, inputs: Tensor = inputs, gradient: Tensor = gradient, w: Any = wanted
-        ) -> None:
-            torch.autograd.grad(layer(inputs), w, gradient)
-
-        total += best_time(step, seconds)
+        total += best_time(partial(_forward_and_backward, layer, inputs, gradient, wanted), seconds)
         weight: Any = layer.weight
         operations += 2 * weight[0].numel() * gradient.numel() * (3 if number else 2)
     return {"images_per_second": batch_size / total, "gflops": operations / total / 1e9}
