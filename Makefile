@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m customresnet
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit demo lr-find report tensorboard test lint format
+.PHONY: help setup fit demo lr-find report tensorboard bench test lint format
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ report: $(STAMP) ## Explain the newest run on one page (another one: ARGS='--ckp
 
 tensorboard: $(STAMP) ## Show the curves of all runs in TensorBoard
 	$(VENV)/bin/tensorboard --logdir lightning_logs $(ARGS)
+
+bench: $(STAMP) ## Measure speed beside other loops and the machine's limit (QUICK=1: a short look)
+	$(VENV)/bin/python -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
 
 test: $(STAMP) ## Run the test suite
 	$(VENV)/bin/python -m pytest $(ARGS)

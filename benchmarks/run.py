@@ -1,0 +1,198 @@
+"""How fast training is here, beside what people would otherwise use, and how far from what the machine can do.
+
+    make bench             # about 20 minutes on two cores with bf16
+    make bench QUICK=1     # a look: small batches, once, nothing compiled
+
+Every measurement is a process of its own; all are taken in turn, again and again, so that what else the machine does
+strikes all alike. Only ratios of one run mean anything; they are taken round by round. Results go to a JSON file.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from customresnet.files import write_atomically
+from customresnet.precision import cpu_has_bf16
+from customresnet.training.run_log import device_name
+
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "numpy")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the table.
+
+    Attributes:
+        label: What it says there.
+        case: Name of the function in ``benchmarks.cases``; None runs ``options["command"]`` as a whole process.
+        options: What the function is called with.
+        once: Whether one round is enough.
+    """
+
+    label: str
+    case: str | None
+    options: dict[str, Any]
+    once: bool = False
+
+
+def measurements(quick: bool) -> dict[str, Measurement]:
+    """Everything that is measured, by the name that it has in the results."""
+    size = {"steps": 3, "batch_size": 64 if quick else 512}
+    short = {**size, "compile": False}
+    images = {"images": 2_000 if quick else 10_000}
+    chosen = {
+        "notebook": Measurement("notebook loop (fp32, NCHW)", "notebook", size),
+        "bare": Measurement("bare loop", "bare", short),
+        "fit_batch": Measurement("fit, batch engine", "fit", {**short, "engine": "batch"}),
+        "fit_albumentations": Measurement("fit, Albumentations", "fit", {**short, "engine": "albumentations"}),
+        "input_batch": Measurement("input: batch engine", "pipeline", {**images, "kind": "batch"}),
+        "input_albumentations": Measurement("input: Albumentations", "pipeline", {**images, "kind": "albumentations"}),
+        "products": Measurement("matrix products", "products", {"seconds": 0.5 if quick else 2.0}),
+        "convolutions": Measurement(
+            "the network's convolutions alone",
+            "convolutions",
+            {"batch_size": size["batch_size"], "seconds": 0.1 if quick else 1.0},
+        ),
+        "help": Measurement("--help", None, {"command": ["-m", "customresnet", "--help"]}),
+        "import": Measurement(
+            "import pytorch_lightning.cli", None, {"command": ["-c", "import pytorch_lightning.cli"]}
+        ),
+    }
+    if quick:
+        return chosen
+    compiled = {**size, "compile": True}
+    chosen |= {
+        "bare_compiled": Measurement("bare loop, compiled", "bare", compiled),
+        "fit_batch_compiled": Measurement("fit, batch engine, compiled", "fit", {**compiled, "engine": "batch"}),
+        "fit_albumentations_compiled": Measurement(
+            "fit, Albumentations, compiled", "fit", {**compiled, "engine": "albumentations"}
+        ),
+        "input_torchvision": Measurement(
+            "input: torchvision.transforms.v2", "pipeline", {**images, "kind": "torchvision"}
+        ),
+    }
+    for workers in (1, 2):
+        options = {**images, "kind": "albumentations", "workers": workers}
+        label = f"input: Albumentations, {workers} worker" + "s" * (workers > 1)
+        chosen[f"input_albumentations_{workers}"] = Measurement(label, "pipeline", options)
+    for count in (12_500, 25_000, 50_000):
+        chosen[f"images_{count}"] = Measurement(f"{count:,} images", "fit", {**short, "images": count}, once=True)
+    for batch_size in (128, 256, 1024, 2048):
+        options = {**short, "batch_size": batch_size, "steps": max(2, 1024 // batch_size)}
+        chosen[f"batch_{batch_size}"] = Measurement(f"batch {batch_size}", "fit", options, once=True)
+    for width in (32, 128):
+        options = {**short, "width": width, "steps": 2}
+        chosen[f"width_{width}"] = Measurement(f"width {width}", "fit", options, once=True)
+    return chosen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small batches, once, nothing compiled")
+    parser.add_argument("--rounds", type=int, help="how often everything is measured (default: 3; quick: 1)")
+    parser.add_argument("--output", type=Path, help="JSON file (default: benchmarks/results/PROCESSOR.json)")
+    args = parser.parse_args()
+    rounds, started = args.rounds or (1 if args.quick else 3), time.monotonic()
+    processor = device_name(torch.device("cpu"))
+    results: dict[str, Any] = {
+        "processor": processor,
+        "bf16": cpu_has_bf16(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "quick": args.quick,
+        "samples": {},
+    }
+    name = "quick" if args.quick else "".join(c if c.isalnum() else "-" for c in processor.lower()).replace("--", "-")
+    output = args.output or RESULTS / f"{name}{'-bf16' * (results['bf16'] and not args.quick)}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    planned = measurements(args.quick)
+    for number in range(rounds):
+        for key, measurement in planned.items():
+            if number and measurement.once:
+                continue
+            sample = measure(measurement)
+            results["samples"].setdefault(key, []).append(sample)
+            print(f"round {number + 1}/{rounds}  {measurement.label:<40}{shown(sample)}", flush=True)
+    results["ratios"] = ratios(results["samples"])
+    results["minutes"] = round((time.monotonic() - started) / 60, 1)
+    write_atomically(output, json.dumps(results, indent=1))
+    print(f"\n{table(results, planned)}\n\nwritten: {output} ({results['minutes']} minutes)")
+
+
+def measure(measurement: Measurement) -> dict[str, float]:
+    """Run one measurement in a process of its own."""
+    if measurement.case is None:
+        words, start = measurement.options["command"], time.perf_counter()
+        subprocess.run([sys.executable, *words], check=True, capture_output=True)
+        return {"seconds": time.perf_counter() - start}
+    words = ["-m", "benchmarks.cases", measurement.case, json.dumps(measurement.options)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode or not lines:
+        sys.exit(f"{measurement.label} failed:\n{done.stdout}{done.stderr}")
+    return json.loads(lines[-1].removeprefix("RESULT "))
+
+
+def ratios(samples: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """What the goals are about, round by round: median, lowest and highest."""
+
+    def speed(*names: str) -> list[float]:
+        """Of the fastest of these in each round."""
+        known = [samples[name] for name in names if name in samples]
+        return [max(sample["images_per_second"] for sample in row) for row in zip(*known, strict=True)]
+
+    fit = speed("fit_batch", "fit_batch_compiled")
+    pairs = {
+        "fit_over_bare": (fit, speed("bare", "bare_compiled")),
+        "fit_over_notebook": (fit, speed("notebook")),
+        "ceiling_share": (fit, speed("convolutions")),
+        "batch_over_albumentations": (speed("input_batch"), speed("input_albumentations")),
+        "help_over_import": tuple([sample["seconds"] for sample in samples[name]] for name in ("help", "import")),
+    }
+    found = {name: spread([a / b for a, b in zip(*pair, strict=True)]) for name, pair in pairs.items()}
+    largest = samples.get("images_50000", samples["fit_batch"])
+    return {**found, "peak_gib": spread([sample["peak_gib"] for sample in largest])}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+
+
+def shown(sample: dict[str, float]) -> str:
+    """One sample in words."""
+    if "images_per_second" in sample:
+        return f"{sample['images_per_second']:,.0f} images/s, {sample['peak_gib']:.2f} GiB"
+    if "seconds" in sample:
+        return f"{sample['seconds']:.2f} s"
+    return ", ".join(f"{name} {value:,.0f} GFLOP/s" for name, value in sample.items() if name != "peak_gib")
+
+
+def table(results: dict[str, Any], planned: dict[str, Measurement]) -> str:
+    """The results as Markdown tables."""
+    bf16 = "with" if results["bf16"] else "without"
+    lines = [f"{results['processor']}, {bf16} bf16; torch {results['versions']['torch']}", ""]
+    lines += ["| | median | lowest to highest | peak memory |", "|---|---|---|---|"]
+    for key, samples in results["samples"].items():
+        if "images_per_second" not in samples[0]:
+            continue
+        s, peak = spread([sample["images_per_second"] for sample in samples]), max(x["peak_gib"] for x in samples)
+        bounds = f"{s['lowest']:,.0f} to {s['highest']:,.0f}" if len(samples) > 1 else ""
+        lines.append(f"| {planned[key].label} | {s['median']:,.0f} images/s | {bounds} | {peak:.2f} GiB |")
+    lines += ["", "| ratio | median | lowest to highest |", "|---|---|---|"]
+    for name, s in results["ratios"].items():
+        lines.append(f"| {name} | {s['median']:.2f} | {s['lowest']:.2f} to {s['highest']:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
