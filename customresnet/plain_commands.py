@@ -2,7 +2,11 @@
 
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import docstring_parser
 
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.parsing import Raising
@@ -19,6 +23,7 @@ class PlainCommand:
 
 PLAIN_COMMANDS = {
     "report": PlainCommand("customresnet.analysis.report", "report", "Explain a run on one page."),
+    "compare": PlainCommand("customresnet.analysis.compare", "compare", "Compare runs on one page."),
     "summary": PlainCommand("customresnet.analysis.architecture", "summary", "Print a network layer by layer."),
     "dataset": PlainCommand("customresnet.analysis.dataset", "dataset", "Show on one page what is in the data."),
 }
@@ -29,8 +34,20 @@ def run_plain_command(name: str, words: list[str]) -> None:
     command = PLAIN_COMMANDS[name]
     function = getattr(importlib.import_module(command.module), command.function)
     parser = Raising(prog=f"customresnet {name}", description=command.help)
-    whole = [p.name for p in inspect.signature(function).parameters.values() if p.annotation is CIFAR10DataModule]
+    parameters = inspect.signature(function).parameters.values()
+    whole = [p.name for p in parameters if p.annotation is CIFAR10DataModule]
     for parameter in whole:  # its options, not a choice of classes
         parser.add_class_arguments(CIFAR10DataModule, parameter)
+    several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+    for parameter in several:  # jsonargparse passes over *args
+        parser.add_argument(parameter, nargs="*", default=[], help=_documented(function, parameter))
     parser.add_function_arguments(function, skip=set(whole))
-    function(**vars(parser.instantiate(parser.parse_args(words))))
+    given = vars(parser.instantiate(parser.parse_args(words)))
+    positional = [value for parameter in several for value in given.pop(parameter)]
+    function(*positional, **given)
+
+
+def _documented(function: Callable[..., Any], parameter: str) -> str | None:
+    """What a docstring says of a parameter."""
+    documented = docstring_parser.parse(function.__doc__ or "").params
+    return next((entry.description for entry in documented if entry.arg_name == parameter), None)

@@ -1,13 +1,10 @@
 """The report of a run: one page that says what was trained, how well, and where it fails."""
 
-import csv
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -30,11 +27,12 @@ from customresnet.analysis.network import load_network
 from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.overview import overview
 from customresnet.analysis.per_class import per_class
+from customresnet.analysis.records import as_numbers, read_record
+from customresnet.analysis.run_images import DataOptions
 from customresnet.analysis.view import View, make_folder, write_page
 from customresnet.data import sources
 from customresnet.data.datamodule import Preprocessing
 from customresnet.data.labelled_images import LabelledImages
-from customresnet.data.sources import SourceName
 from customresnet.errors import UserError
 from customresnet.screen import interactive
 
@@ -70,19 +68,6 @@ class Gallery:
             parse_pair(self.pair, classes)
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """Where the test images are.
-
-    Args:
-        source: The source. Default: the run's.
-        root: Its folder or .zip. Default: the run's.
-    """
-
-    source: SourceName | None = None
-    root: Path | None = None
-
-
 def report(
     ckpt_path: str,
     data: DataOptions = DataOptions(),
@@ -103,8 +88,7 @@ def report(
     path = runs.find_checkpoint(ckpt_path, Path("."))
     checkpoint = runs.read_checkpoint(path)
     prep = Preprocessing.of_checkpoint(checkpoint)
-    config = _recorded("config", path, checkpoint)
-    source, root = _place(data, prep, config)
+    source, root = data.place(prep, _recorded("config", path, checkpoint))
     return write_report(path, sources.load(source, root, "test", prep.image_size), gallery, output)
 
 
@@ -168,7 +152,7 @@ def _galleries(network: nn.Module, answers: Outputs, prep: Preprocessing, galler
 def _curves(rows: list[dict[str, str]] | None) -> View:
     if not rows:
         return View("curves", "Curves", missing="the run's metrics.csv is not beside the checkpoint")
-    return curves([{name: float(value) for name, value in row.items() if value} for row in rows])
+    return curves(as_numbers(rows))
 
 
 def _into_tensorboard(folder: Path, views: list[View]) -> None:
@@ -183,30 +167,11 @@ def _into_tensorboard(folder: Path, views: list[View]) -> None:
         print(f"warning: the pictures are not in the run's TensorBoard ({error})")
 
 
-def _place(data: DataOptions, prep: Preprocessing, config: dict[str, Any] | None) -> tuple[SourceName, Path | None]:
-    """Source and root of the images: those given, else the run's."""
-    source: Any = data.source or prep.source
-    if data.root or not config or source != prep.source:
-        return source, data.root
-    root = config["data"]["root"]
-    return source, Path(root) if root else None
-
-
-RECORDS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "config": ("config.yaml", yaml.safe_load),
-    "result": (runs.RESULT, json.loads),
-    "metrics": ("metrics.csv", lambda text: list(csv.DictReader(text.splitlines()))),
-}
-"""The file of each thing that a run writes down, and how to read it."""
-
-
 def _recorded(name: str, path: Path, checkpoint: dict[str, Any]) -> Any:
     """What a run wrote down beside its checkpoint, or what weights hold that were written to be shipped.
 
     None if there is nothing, or if the checkpoint was copied elsewhere.
     """
-    file, parse = RECORDS[name]
-    beside = runs.run_folder(path) / file
-    if path.parent.name == runs.CHECKPOINTS and beside.is_file():
-        return parse(beside.read_text(encoding="utf-8"))
-    return checkpoint.get(name)
+    in_place = path.parent.name == runs.CHECKPOINTS
+    beside = read_record(name, runs.run_folder(path)) if in_place else None
+    return checkpoint.get(name) if beside is None else beside
