@@ -141,7 +141,7 @@ def fit(
     steps: int,
     batch_size: int = 512,
     engine: str = "batch",
-    compile: bool | str = "auto",
+    compile: bool = False,
     width: int = 64,
     images: int | None = None,
 ) -> dict[str, float]:

@@ -22,6 +22,7 @@ from torch import nn
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.files import write_atomically
+from customresnet.precision import device_kind
 from customresnet.training.run_log import device_name
 
 RESULTS = Path(__file__).parent / "results" / "mistakes.json"
@@ -110,10 +111,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file (default: %(default)s)")
     args = parser.parse_args()
     budget = {name: getattr(args, name) for name in ("source", "epochs", "train_size", "batch_size", "width")}
+    budget |= {"root": args.root and args.root.name, "device": device_name(torch.device(device_kind("auto")))}
     results = json.loads(args.output.read_text()) if args.output.is_file() else {}
     if results.get("budget", budget) != budget:
         parser.error(f"--output {args.output} holds runs with another budget: {results['budget']}")
-    results |= {"budget": budget, "device": device_name(torch.device("cpu")), "torch": torch.__version__}
+    results |= {"budget": budget, "torch": torch.__version__}
     runs = results.setdefault("runs", {name: {} for name in EXHIBITS})
     for seed in range(args.seeds):
         for name in EXHIBITS:

@@ -112,7 +112,8 @@ class CLI(LightningCLI):
             print(f"warning: the run is kept, but its report could not be written: {error}", file=sys.stderr)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; a checkpoint brings its run's config.yaml, and only flags given by hand go before it."""
+        """Parse; a checkpoint brings its run's config.yaml. Flags given by hand override both, wherever they stand."""
+        args = recipes_first(args)
         super().parse_arguments(parser, args)
         config = self._command_config()
         if not config.get("ckpt_path"):
@@ -175,6 +176,19 @@ def without_presets(words: list[str]) -> list[str]:
         elif not (option and recipes.is_preset(value)):
             kept.append(word)
     return kept
+
+
+def recipes_first(words: list[str]) -> list[str]:
+    """A command line with its recipes before all flags: what comes later overrides what comes before."""
+    if not words or words[0].startswith("-"):
+        return words
+    command, *rest = words
+    given: list[str] = []
+    others: list[str] = []
+    for word in rest:
+        value = bool(given) and given[-1] in ("-c", "--config")
+        (given if value or word in ("-c", "--config") or word.startswith(("--config=", "-c=")) else others).append(word)
+    return [command, *given, *others]
 
 
 def main(args: list[str] | None = None) -> None:

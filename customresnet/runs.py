@@ -50,8 +50,8 @@ def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfi
         if name is None:  # versions count within a name only
             candidates.sort(key=lambda run: (run / CHECKPOINTS / LAST).stat().st_mtime)
         return candidates[-1] / CHECKPOINTS / LAST
-    if ckpt_path == PRETRAINED and unfinished:
-        raise UserError(f"--ckpt_path {PRETRAINED}: these weights are for use; there is no run of them to go on with")
+    if unfinished and (ckpt_path == PRETRAINED or ckpt_path.endswith(weights.SUFFIX)):
+        raise UserError(f"--ckpt_path {ckpt_path}: these weights are for use; there is no run of them to go on with")
     path = SHIPPED if ckpt_path == PRETRAINED else Path(ckpt_path)
     if path.is_dir():
         path = path / CHECKPOINTS / LAST

@@ -55,8 +55,10 @@ def write(path: Path, checkpoint: dict[str, Any], folder: Path, source: str | No
     preprocessing = {**checkpoint["preprocessing"], "source": source}
     config["data"] |= {"source": source, "root": None}  # paths mean nothing elsewhere
     config["trainer"]["default_root_dir"] = None
+    part = config["data"].get("train_size")
+    images = f"{part:,} images of {source}" if part else source
     label = (
-        f"{checkpoint['hyper_parameters']['network']}, {result['parameters']:,} parameters, trained on {source} for "
+        f"{checkpoint['hyper_parameters']['network']}, {result['parameters']:,} parameters, trained on {images} for "
         f"{result['epochs']} epochs: {result['test/correct']:,} of {result['test/images']:,} test images right "
         f"({result['test/acc']:.2%})"
     )

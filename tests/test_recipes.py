@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import yaml
 
 from customresnet import recipes
 
@@ -58,6 +59,19 @@ def test_it_trains(run, recipe):
 def test_a_peak_beyond_one_step_is_no_reason_to_refuse_a_trial_of_one_step(run):
     outcome = run("fit", "--config", "era-s10-b", "--data.source", "digits", *SMALL, "--trainer.fast_dev_run", "true")
     assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    "words", [["--config", "eva4-s11", "--model.width", "8"], ["--model.width", "8", "--config=eva4-s11"]]
+)
+def test_a_flag_by_hand_overrides_a_recipe_wherever_it_stands(run, words):
+    outcome = run("fit", *words, "--trainer.max_epochs", "3", "--print_config")
+    assert outcome.code == 0, outcome.err
+    config = yaml.safe_load(outcome.out)
+    assert (config["model"]["width"], config["trainer"]["max_epochs"]) == (8, 3)
+    assert config["model"]["optimizer"] == "sgd"
+    before = run("fit", "--trainer.max_epochs", "3", "-c", "eva4-s11", "--print_config")
+    assert yaml.safe_load(before.out)["trainer"]["max_epochs"] == 3
 
 
 def test_every_recipe_of_a_report_says_what_it_reached(recipe):

@@ -16,7 +16,7 @@ SMALL = ["--data.source", "digits", "--data.batch_size", "64", "--model.width", 
 
 @pytest.mark.parametrize(("recipe", "peak"), [("eva4-s11", 1.25), ("eva7-s9", 1.2), ("advanced", 1.8)])
 def test_the_peak_keeps_its_share_of_the_run(recipe, peak):
-    flags = shootout.recipe_flags(recipe, 6)
+    flags = shootout.Shootout("shootout", 6, 10_000, []).recipe_flags(recipe)
     assert float(flags[flags.index("--model.peak_epoch") + 1]) == pytest.approx(peak)
 
 
@@ -49,3 +49,7 @@ def test_it_trains_all_alike_tests_once_and_is_resumed(run, monkeypatch, capsys)
     shootout.main()
     assert done[0][:3] == ("fit", "--ckpt_path", str(cut))
     assert [first for first, *_ in done] == ["fit", "compare"]
+    monkeypatch.setattr(sys, "argv", ["shootout.py", *words, "--epochs", "3"])
+    with pytest.raises(SystemExit):
+        shootout.main()
+    assert "holds a shoot-out on other terms; give this one another --name" in capsys.readouterr().err

@@ -93,6 +93,9 @@ def _recipe(checkpoint: dict[str, Any], config: dict[str, Any] | None) -> dict[s
         facts |= {
             "batch size": str(data["batch_size"]),
             "training images": str(AlbumentationsEngine(Augmentation.of(data["augment"]), *constants)),
+            "trained on": f"{data['train_size']:,} of its images"
+            if data.get("train_size")
+            else "all its training images",
             "held out": f"{data['val_size']} images" if data["val_size"] else "nothing: watched on the test images",
         }
     return facts

@@ -72,6 +72,8 @@ class RecordedRun:
         if not finished:
             planned = f" of {run.planned}" if run.planned else ""
             run.remarks.insert(0, f"unfinished: {run.epochs}{planned} epochs")
+        if part := _number(run.config, "data", "train_size"):
+            run.remarks.append(f"trained on {part:,.0f} images")
         for file, expected in (("config.yaml", True), ("metrics.csv", finished)):
             if expected and not (folder / file).is_file():
                 run.remarks.append(f"no {file}")
@@ -88,7 +90,8 @@ class RecordedRun:
         in_run = path.parent.name == runs.CHECKPOINTS  # not its last one, but of the same recipe
 
         def read(record: str) -> Any:
-            return read_record(record, folder) if in_run and record == "config" else checkpoint.get(record)
+            recipe = in_run and record in ("config", "lr_find")
+            return read_record(record, folder) if recipe else checkpoint.get(record)
 
         run = cls._read(path, name, read)
         run.config = run.config or {"model": checkpoint["hyper_parameters"]}

@@ -48,6 +48,7 @@ class BatchEngine:
 
     def __init__(self, augmentation: Augmentation, mean: Channels, std: Channels, image_size: int) -> None:
         self.augmentation, self.mean, self.std, self.image_size = augmentation, mean, std, image_size
+        self._kept: dict[torch.device, tuple[Tensor, Tensor]] = {}
         for name, p in unknown_steps(augmentation).items():
             raise UserError(
                 f"--data.engine batch does not move or recolour images; received --data.augment.{name} {p:g}: "
@@ -100,8 +101,7 @@ class BatchEngine:
         # one gather of whole pixels takes the images out of the split, crops and flips them
         flat = (indices[:, None] * size + rows)[:, :, None] * size + columns[:, None, :]
         pixels = images.view(-1, 3).index_select(0, flat.view(-1)).view(len(indices), size, size, 3)
-        scale = 1 / (255 * torch.tensor(self.std, device=images.device))
-        shift = -torch.tensor(self.mean, device=images.device) / torch.tensor(self.std, device=images.device)
+        scale, shift = self._constants(images.device)
         prepared = torch.addcmul(shift, pixels.float(), scale)
         if a.cutout and a.cutout_p:
             in_rows = (place >= draws.hole_top[:, None]) & (place < draws.hole_top[:, None] + a.cutout)
@@ -109,6 +109,13 @@ class BatchEngine:
             hole = (in_rows & draws.cut[:, None])[:, :, None] & in_columns[:, None, :]
             prepared.masked_fill_(hole[..., None], 0.0)  # the mean exactly
         return prepared.permute(0, 3, 1, 2)
+
+    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """What pixels are multiplied by and what is added, kept: a copy to a GPU would wait for all its work."""
+        if device not in self._kept:
+            mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+            self._kept[device] = (1 / (255 * std)).to(device), (-mean / std).to(device)
+        return self._kept[device]
 
     def _inside(self, at: Tensor) -> Tensor:
         """Where in the image a place in the padded one comes from."""

@@ -27,6 +27,9 @@ from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages
 from customresnet.data.sources import SourceName
 from customresnet.errors import UserError
 
+MEMORY_FOR_IMAGES = 0.25
+"""Share of a GPU's memory that the images may take for ``auto`` to keep them there."""
+
 EngineName = Literal["auto", "albumentations", "batch"]
 
 
@@ -71,7 +74,8 @@ class CIFAR10DataModule(pl.LightningDataModule):
             32x32.
         augment: What happens to training images.
         engine: What prepares the images: albumentations one by one, in worker processes if there are any; batch whole
-            batches at once, on the GPU if there is one. auto is batch on a GPU, if it knows all steps of augment.
+            batches at once, on the GPU if there is one. auto is batch on a GPU that has room for all images, if it
+            knows all steps of augment and no workers are asked for.
         seed: Seed of order, augmentation and split. Default: that of --seed_everything.
     """
 
@@ -107,6 +111,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         self._train: LabelledImages | None = None
         self._val: LabelledImages | None = None
         self._test: LabelledImages | None = None
+        self._moved: dict[int, LabelledImages] = {}
 
     def _check_options(self) -> None:
         if self.batch_size < 1:
@@ -219,9 +224,24 @@ class CIFAR10DataModule(pl.LightningDataModule):
         return kind(self.augment if augment else NO_AUGMENTATION, self.mean, self.std, size)
 
     def _by_batch(self) -> bool:
-        if self.engine == "auto":
-            return self._device().type == "cuda" and not unknown_steps(self.augment)
-        return self.engine == "batch"
+        if self.engine != "auto":
+            return self.engine == "batch"
+        possible = self.num_workers in (0, "auto") and not unknown_steps(self.augment)
+        return possible and self._device().type == "cuda" and self._fit_on(self._device())
+
+    def _fit_on(self, device: torch.device) -> bool:
+        """Whether a GPU has room for all images beside what training needs."""
+        images = sum(part.images.nbytes for part in (self._train, self._val, self._test) if part)
+        return images < MEMORY_FOR_IMAGES * torch.cuda.mem_get_info(device)[1]
+
+    def _placed(self, data: LabelledImages) -> LabelledImages:
+        """The images where the batch engine wants them, moved once."""
+        device = self._device()
+        if data.images.device == device:
+            return data
+        if id(data) not in self._moved:
+            self._moved[id(data)] = data.to(device)
+        return self._moved[id(data)]
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -230,7 +250,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         workers = self._workers()
         if self._by_batch():
-            data = data.to(self._device())
+            data = self._placed(data)
         return {
             # a worker process maps the images' pages: torch moves a tensor it is sent to shared memory
             "dataset": ImageBatches(data, self.transforms(augment=training)),

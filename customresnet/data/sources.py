@@ -76,7 +76,9 @@ def _load_cifar(source: Literal["cifar10", "cifar100"], root: Path, split: Split
             "With the images at hand, pass --data.source folder --data.root PATH (a directory or .zip of "
             "{train,test}/<class>/*.png); to see the project run without them: make demo"
         ) from error
-    return LabelledImages(torch.from_numpy(dataset.data), torch.tensor(dataset.targets), class_names(source, root))
+    # torchvision turns the archive's channels round without moving a byte; a batch is gathered by whole pixels
+    images = torch.from_numpy(np.ascontiguousarray(dataset.data))
+    return LabelledImages(images, torch.tensor(dataset.targets), class_names(source, root))
 
 
 # -------------------------------------------------------------------------------------------------------------- digits

@@ -31,7 +31,7 @@ def transition(in_channels: int, out_channels: int) -> list[nn.Module]:
 
 
 class AdvancedNetReport(nn.Module):
-    """Images ``(N, 3, 32, 32)`` to logits ``(N, num_classes)``, none of which is below the norm's shift.
+    """Images ``(N, 3, 32, 32)`` to logits ``(N, num_classes)``, which the last ReLU bounds on one side.
 
     Args:
         num_classes: Number of classes.

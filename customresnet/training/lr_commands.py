@@ -51,6 +51,7 @@ class LearningRateCommands(RunTrainer):
         if update:
             recipes.with_options(update, f"--update {update}", "model", {})
         self._make_log_folder()
+        datamodule.trainer = self  # it chooses its engine by the device
         datamodule.setup("fit")
         self.print(opening_lines(self, model, datamodule, self._precision_reason))
         result: LRRangeResult | RepeatedLRRange
@@ -163,6 +164,7 @@ class LearningRateCommands(RunTrainer):
         if unfinished:
             self._go_on_in(unfinished)
         self._make_log_folder()
+        datamodule.trainer = self  # it chooses its engine by the device
         datamodule.setup("fit")
         self.print(opening_lines(self, model, datamodule, self._precision_reason))
         flags = sweep.flags(model, datamodule, shared_options(self))

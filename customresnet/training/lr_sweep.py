@@ -77,7 +77,8 @@ class LRSweep:
             datamodule: Gives the data's.
             options: What the Trainer shares with the run's own.
         """
-        data = ("source", "root", "batch_size", "val_size", "mean", "std", "image_size", "augment", "seed")
+        parts = ("source", "root", "batch_size", "val_size", "train_size")
+        data = (*parts, "mean", "std", "image_size", "augment", "engine", "seed")
         values = {f"--data.{name}": getattr(datamodule, name) for name in data}
         values["--data.root"] = str(datamodule.root) if datamodule.root else None
         values["--data.augment"] = asdict(datamodule.augment)

@@ -16,6 +16,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from customresnet import files, runs
 from customresnet.data.augment import denormalize
+from customresnet.data.batch_engine import BatchEngine
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.pictures import image_grid
@@ -119,6 +120,7 @@ class RunLog(pl.Callback):
             "lr_min": model.hparams["lr_min"],
             "parameters": sum(p.numel() for p in model.net.parameters()),
             "seed": datamodule.seed,
+            "engine": "batch" if isinstance(datamodule.transforms(augment=True), BatchEngine) else "albumentations",
             "precision": trainer.precision,
             "device": device_name(trainer.strategy.root_device),
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "lightning": pl.__version__},

@@ -40,6 +40,7 @@ class Trainer(LearningRateCommands, EvaluationCommands):
             if (folder / runs.RESULT).is_file():
                 raise UserError(f"--ckpt_path {ckpt_path}: this run is finished; see {folder / runs.RESULT}")
             self._go_on_in(folder)
+        datamodule.trainer = self  # it chooses its engine by the device
         datamodule.setup("fit")
         if not self.fast_dev_run:
             per_epoch = self._steps_per_epoch(len(datamodule.train_images), datamodule.batch_size)

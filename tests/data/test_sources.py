@@ -13,6 +13,7 @@ import torch
 import torchvision
 from PIL import Image
 
+from customresnet import Augmentation, CIFAR10DataModule
 from customresnet.data import image_files, sources
 from customresnet.errors import UserError
 from tests.conftest import make_tree
@@ -194,6 +195,9 @@ def test_cifar10_is_read_from_its_archive(archive):
     assert data.images.dtype == torch.uint8
     assert data.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
     assert data.classes[3] == "cat"
+    module = CIFAR10DataModule(root=archive, batch_size=4, engine="batch", augment=Augmentation(0, 0, 0), seed=0)
+    module.setup("fit")  # the batch engine takes images by whole pixels, which torchvision's array does not hold so
+    assert sum(len(labels) for _, labels in module.train_dataloader()) == 10
     assert len(sources.load("cifar10", archive, "test")) == 2
 
 

@@ -180,10 +180,13 @@ def test_killed_after_three_points_and_resumed_it_equals_the_whole_one(run, tmp_
     measured = len(sweep_json(1)["points"])
     assert 3 <= measured < 5
     assert not sweep_json(1)["finished"]
-    outcome = run("lr-sweep", *WORDS, "--resume", "--points", "6", "--data.batch_size", "64")
+    outcome = run(
+        "lr-sweep", *WORDS, "--resume", "--points", "6", "--data.batch_size", "64", "--data.train_size", "500"
+    )
     assert outcome.code == 2
     assert "--points: received 6, but the sweep was begun with 5" in outcome.err
     assert "--data.batch_size: received 64, but the sweep was begun with 128" in outcome.err
+    assert "--data.train_size: received 500, but the sweep was begun with None" in outcome.err
     outcome = run("lr-sweep", *WORDS, "--resume")
     assert outcome.code == 0, outcome.err
     assert f"{measured} of 5 points are measured" in outcome.out

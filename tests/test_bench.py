@@ -1,0 +1,72 @@
+"""The benchmark: every case runs, counts what it says it counts, and the ratios are those of the samples."""
+
+import json
+
+import pytest
+
+from benchmarks import cases, run
+from customresnet import CustomResNet
+from customresnet.analysis.architecture import layer_table
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("notebook", {"steps": 1, "batch_size": 4}),
+        ("bare", {"steps": 1, "batch_size": 4, "compile": False}),
+        ("fit", {"steps": 1, "batch_size": 4, "width": 8, "engine": "batch", "compile": False}),
+        ("fit", {"steps": 1, "batch_size": 4, "width": 8, "engine": "albumentations", "compile": False}),
+        ("pipeline", {"images": 64, "kind": "batch"}),
+        ("pipeline", {"images": 64, "kind": "albumentations"}),
+        ("pipeline", {"images": 64, "kind": "torchvision"}),
+    ],
+)
+def test_a_case_measures_images_per_second(name, options):
+    assert cases.CASES[name](**options)["images_per_second"] > 0
+
+
+def test_the_ceiling_counts_the_operations_of_a_training_step():
+    measured = cases.convolutions(batch_size=2, seconds=0.01)
+    first, *rest = [layer.flops for layer in layer_table(CustomResNet()) if layer.flops]
+    operations = 2 * first + 3 * sum(rest)  # forward, weights' gradient and, but for the images, the input's
+    assert measured["gflops"] * 1e9 / measured["images_per_second"] == pytest.approx(operations)
+
+
+def test_a_stopwatch_leaves_the_warm_up_out(monkeypatch):
+    times = iter([10.0, 14.0])
+    monkeypatch.setattr(cases.time, "perf_counter", lambda: next(times))
+    watch = cases.Stopwatch(steps=2, batch_size=8)
+    assert [watch.tick() for _ in range(4)] == [False, False, False, True]
+    assert watch.result() == {"images_per_second": 4.0, "seconds_per_step": 2.0}
+
+
+def test_ratios_are_taken_round_by_round_and_of_the_faster_variant():
+    def speeds(*values: float) -> list[dict[str, float]]:
+        return [{"images_per_second": value, "peak_gib": 1 + value / 100} for value in values]
+
+    samples = {
+        "fit_batch": speeds(90, 40, 80),
+        "fit_batch_compiled": speeds(100, 50, 60),
+        "bare": speeds(100, 40, 100),
+        "bare_compiled": speeds(80, 50, 90),
+        "notebook": speeds(50, 10, 20),
+        "convolutions": speeds(200, 100, 160),
+        "input_batch": speeds(500, 500, 500),
+        "input_albumentations": speeds(100, 50, 125),
+        "help": [{"seconds": 6.0}, {"seconds": 5.0}, {"seconds": 5.5}],
+        "import": [{"seconds": 5.0}, {"seconds": 5.0}, {"seconds": 5.0}],
+    }
+    found = run.ratios(samples)
+    assert found["fit_over_bare"] == {"median": 1.0, "lowest": 0.8, "highest": 1.0}
+    assert found["fit_over_notebook"] == {"median": 4.0, "lowest": 2.0, "highest": 5.0}
+    assert found["ceiling_share"]["median"] == 0.5
+    assert found["batch_over_albumentations"]["median"] == 5.0
+    assert found["help_over_import"]["median"] == pytest.approx(1.1)
+    assert found["peak_gib"]["highest"] == pytest.approx(1.9)
+
+
+def test_everything_planned_names_a_case_and_can_be_written_down():
+    for quick in (True, False):
+        for measurement in run.measurements(quick).values():
+            assert measurement.case is None or measurement.case in cases.CASES
+            json.dumps(measurement.options)
