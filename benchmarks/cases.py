@@ -162,7 +162,7 @@ def fit(
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
             trainer.should_stop = watch.tick()
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # TensorBoard may still write
         trainer = Trainer(
             default_root_dir=folder,
             callbacks=[Watch()],

@@ -16,6 +16,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the tests run on all cores 
 
 from customresnet import cli
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background, and child processes inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SMALL = ["--config", "demo", "--model.width", "8", "--data.batch_size", "128", "--trainer.max_epochs", "2"]
 """A fit on the digits that takes seconds."""
 BOUNDS = ["--model.lr_max", "3e-3", "--model.lr_min", "1e-4"]
