@@ -10,8 +10,8 @@ def keep_freed_memory() -> bool:
     """Let glibc keep what is freed, however large.
 
     A training step on a CPU frees all its activations, and the next one asks for the same again. By default glibc gives
-    large blocks back at once, so that every step touches fresh pages, each of which costs a fault: about a fifth of the
-    time of a step of CustomResNet. The price is that memory once used stays with the process.
+    large blocks back at once, so that every step touches fresh pages, each of which costs a fault. The price is that
+    memory once used stays with the process.
 
     Returns:
         Whether this C library can.
