@@ -168,25 +168,26 @@ class CIFAR10DataModule(pl.LightningDataModule):
         return first, rest
 
     def _check_val_size(self, images: int, classes: int) -> None:
-        if not classes <= self.val_size <= images - classes:
-            raise UserError(
-                f"--data.val_size {self.val_size} does not fit the {images} training images of {classes} classes; "
-                f"choose from {classes} to {images - classes}, or 0"
-            )
+        if self.val_size:
+            self._check_part("val_size", self.val_size, images, classes, whole=0)
 
     def _check_train_size(self, images: int, classes: int) -> None:
-        if self.train_size not in (None, images) and not classes <= self.train_size <= images - classes:
+        if self.train_size not in (None, images):
+            self._check_part("train_size", self.train_size, images, classes, whole=images)
+
+    def _check_part(self, name: str, size: int, images: int, classes: int, whole: int) -> None:
+        """Refuse a part that cannot have an image of each class, or leaves one out of the rest."""
+        if not classes <= size <= images - classes:
             raise UserError(
-                f"--data.train_size {self.train_size} does not fit the {images} training images of {classes} classes; "
-                f"choose from {classes} to {images - classes}, or {images}"
+                f"--data.{name} {size} does not fit the {images} training images of {classes} classes; "
+                f"choose from {classes} to {images - classes}, or {whole}"
             )
 
     def count_training_images(self) -> int:
         """How many images an epoch trains on, without reading one."""
         images = sources.count(self.source, self.root, "train")
         classes = len(sources.class_names(self.source, self.root))
-        if self.val_size:
-            self._check_val_size(images, classes)
+        self._check_val_size(images, classes)
         images -= self.val_size
         self._check_train_size(images, classes)
         images = images if self.train_size is None else self.train_size
