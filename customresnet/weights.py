@@ -1,18 +1,18 @@
 """Weights to ship: one safetensors file that also says what they are, and holds nothing that a reader would run."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from customresnet.errors import UserError
 
 SUFFIX = ".safetensors"
 VERSION = "pytorch-lightning_version"
 
-DESCRIBED = ("hyper_parameters", "preprocessing", "epoch", "global_step", "config", "result", "metrics")
+RECORDED = ("config", "result", "metrics")
+"""Which records of the run stand beside the weights (see ``records.py``)."""
+
+DESCRIBED = ("hyper_parameters", "preprocessing", "epoch", "global_step", *RECORDED)
 """What stands beside the weights, each as JSON."""
 
 
@@ -34,13 +34,13 @@ def read(path: Path) -> dict[str, Any]:
     return {**described, "state_dict": state, VERSION: about[VERSION]}
 
 
-def write(path: Path, checkpoint: dict[str, Any], folder: Path, source: str | None = None) -> str:
+def write(path: Path, checkpoint: dict[str, Any], records: dict[str, Any], source: str | None = None) -> str:
     """Write the weights of a finished run, labelled with their data, recipe and accuracy.
 
     Args:
         path: File to write.
         checkpoint: The run's checkpoint.
-        folder: The run's folder.
+        records: What the run wrote down, at least ``RECORDED``.
         source: Name of the data, where ``folder`` would say too little.
 
     Returns:
@@ -48,14 +48,13 @@ def write(path: Path, checkpoint: dict[str, Any], folder: Path, source: str | No
     """
     from safetensors.torch import save_file
 
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    metrics = list(csv.DictReader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))
+    config, result, metrics = (records[name] for name in RECORDED)
     source = source or checkpoint["preprocessing"]["source"]
     preprocessing = {**checkpoint["preprocessing"], "source": source}
-    config["data"] |= {"source": source, "root": None}  # paths mean nothing elsewhere
-    config["trainer"]["default_root_dir"] = None
-    part = config["data"].get("train_size")
+    # paths mean nothing elsewhere
+    data = {**config["data"], "source": source, "root": None}
+    config = {**config, "data": data, "trainer": {**config["trainer"], "default_root_dir": None}}
+    part = data.get("train_size")
     images = f"{part:,} images of {source}" if part else source
     label = (
         f"{checkpoint['hyper_parameters']['network']}, {result['parameters']:,} parameters, trained on {images} for "

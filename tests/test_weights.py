@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from customresnet import runs, weights
+from customresnet.records import read_record
 from tests.conftest import read_json
 
 
@@ -17,7 +18,8 @@ from tests.conftest import read_json
 def shipped(small_run, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     checkpoint = runs.read_checkpoint(small_run / "checkpoints" / "last.ckpt")
-    label = weights.write(path, checkpoint, small_run, source="digits")
+    records = {name: read_record(name, small_run) for name in weights.RECORDED}
+    label = weights.write(path, checkpoint, records, source="digits")
     result = read_json(small_run / "result.json")
     assert label == (
         f"custom_resnet, {result['parameters']:,} parameters, trained on digits for 2 epochs: "

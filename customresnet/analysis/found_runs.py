@@ -8,8 +8,8 @@ from pathlib import Path
 
 from customresnet import runs
 from customresnet.analysis.recorded_run import RecordedRun
-from customresnet.analysis.records import RECORDS
 from customresnet.errors import UserError
+from customresnet.records import RECORDS
 
 MARKS = [RECORDS[record][0] for record in ("config", "result", "metrics")]
 """The folder of a run has at least one of these."""

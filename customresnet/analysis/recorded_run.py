@@ -12,9 +12,9 @@ import yaml
 
 from customresnet import runs
 from customresnet.analysis.intervals import wilson
-from customresnet.analysis.records import RECORDS, as_numbers, read_record
 from customresnet.errors import UserError
 from customresnet.models import NETWORKS, build_network, default_width
+from customresnet.records import RECORDS, as_numbers, read_record
 
 DAMAGED = (OSError, ValueError, TypeError, csv.Error, yaml.YAMLError)
 """What reading a damaged file raises."""
