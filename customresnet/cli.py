@@ -150,8 +150,6 @@ class CLI(LightningCLI):
                 config.data[name] = getattr(preprocessing, name)
             refuse_contradiction(f"--data.{name}", getattr(preprocessing, name), config.data[name])
         config.data.source = config.data.source or preprocessing.source
-        if command != "fit":
-            config.model.compile = False  # one pass over the images does not pay for it
 
     def before_instantiate_classes(self) -> None:
         config = self._command_config()
