@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -72,9 +74,10 @@ def test_killed_after_an_epoch_and_resumed_it_ends_in_the_same_weights(run, tmp_
     assert "no unfinished run" in refused.err
 
 
-def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path):
+@pytest.mark.parametrize("engine", ["albumentations", "batch"])
+def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path, engine):
     def fit(ckpt_path: str | None = None, *callbacks: pl.Callback) -> dict[str, torch.Tensor]:
-        data = CIFAR10DataModule(source="digits", batch_size=128, seed=0)
+        data = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine=engine)
         model = ImageClassifier(width=4, dropout=0.1, lr_max=3e-3, lr_min=1e-4)
         options = {"max_epochs": 2, "logger": False, "enable_progress_bar": False, "default_root_dir": str(tmp_path)}
         Trainer(callbacks=list(callbacks), **options).fit(model, datamodule=data, ckpt_path=ckpt_path)
@@ -87,6 +90,52 @@ def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path):
     assert middle["global_step"] == 17  # batch 5 of the second epoch's 12
     torch.manual_seed(1)
     assert equal(fit(str(tmp_path / "middle.ckpt")), whole)
+
+
+TWO_PROCESSES = """
+import pytorch_lightning as pl
+import torch
+
+from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
+
+
+class Seen(pl.Callback):
+    def __init__(self):
+        self.batches = []
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        self.batches.append((trainer.current_epoch, batch[0].clone()))
+
+    def on_train_end(self, trainer, model):
+        torch.save(self.batches, f"seen{trainer.global_rank}.pt")
+
+
+options = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "precision": "32-true", "enable_progress_bar": False}
+data = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine="batch")
+model = ImageClassifier(width=4, lr_max=3e-3, lr_min=1e-4)
+Trainer(max_epochs=2, logger=False, callbacks=[Seen()], **options).fit(model, datamodule=data)
+"""
+
+
+def test_two_processes_with_the_batch_engine_show_the_images_that_one_shows(tmp_path):
+    """Each image once an epoch, augmented as one process would; a second time only to make the shares equal."""
+    script = tmp_path / "fit.py"
+    script.write_text(TWO_PROCESSES)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shares = [torch.load(tmp_path / f"seen{rank}.pt") for rank in range(2)]
+    alone = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine="batch")
+    alone.setup("fit")
+    loader = alone.train_dataloader()
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        expected = Counter(image.numpy().tobytes() for images, _ in loader for image in images)
+        seen = [[image.numpy().tobytes() for e, images in share if e == epoch for image in images] for share in shares]
+        assert len(seen[0]) == len(seen[1]) == 719  # of 1,437
+        both = Counter(seen[0] + seen[1])
+        assert both.keys() == expected.keys()
+        assert (both - expected).total() == 1
 
 
 def unfinished(run) -> None:
