@@ -100,20 +100,24 @@ class BatchEngine:
         columns = self._inside(columns + draws.left[:, None] - a.pad)  # (N, W)
         # one gather of whole pixels takes the images out of the split, crops and flips them
         flat = (indices[:, None] * size + rows)[:, :, None] * size + columns[:, None, :]
-        pixels = images.view(-1, 3).index_select(0, flat.view(-1)).view(len(indices), size, size, 3)
+        pixels = images.view(-1, 3).index_select(0, flat.view(-1))
         scale, shift = self._constants(images.device)
-        prepared = torch.addcmul(shift, pixels.float(), scale)
+        # row by row, since vectors as short as a pixel are slow to add
+        prepared = torch.addcmul(shift, pixels.view(-1, 3 * size).float(), scale)
         if a.cutout and a.cutout_p:
-            in_rows = (place >= draws.hole_top[:, None]) & (place < draws.hole_top[:, None] + a.cutout)
-            in_columns = (place >= draws.hole_left[:, None]) & (place < draws.hole_left[:, None] + a.cutout)
-            hole = (in_rows & draws.cut[:, None])[:, :, None] & in_columns[:, None, :]
-            prepared.masked_fill_(hole[..., None], 0.0)  # the mean exactly
-        return prepared.permute(0, 3, 1, 2)
+            inside = torch.arange(a.cutout, device=images.device)
+            number = torch.arange(len(indices), device=images.device)
+            hole_rows = (number * size + draws.hole_top)[:, None] + inside  # (N, cutout), counted over all images
+            holes = hole_rows[:, :, None] * size + (draws.hole_left[:, None] + inside)[:, None, :]
+            if a.cutout_p < 1:
+                holes = holes[draws.cut]  # a GPU would wait here, so only where it must be
+            prepared.view(-1, 3).index_fill_(0, holes.view(-1), 0.0)  # the mean exactly
+        return prepared.view(len(indices), size, size, 3).permute(0, 3, 1, 2)
 
     def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """What pixels are multiplied by and what is added, kept: a copy to a GPU would wait for all its work."""
+        """What a row of pixels is multiplied by and what is added, kept: a copy to a GPU waits for all its work."""
         if device not in self._kept:
-            mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+            mean, std = (torch.tensor(constants).repeat(self.image_size) for constants in (self.mean, self.std))
             self._kept[device] = (1 / (255 * std)).to(device), (-mean / std).to(device)
         return self._kept[device]
 
