@@ -113,8 +113,12 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a checkpoint brings its run's config.yaml. Flags given by hand override both, wherever they stand."""
-        args = recipes_first(args)
-        super().parse_arguments(parser, args)
+        command, named, others = split_words(args)
+
+        def words(*configs: str) -> list[str]:
+            return [*command, *(word for config in configs for word in ("--config", config)), *others]
+
+        super().parse_arguments(parser, words(*named))
         config = self._command_config()
         if not config.get("ckpt_path"):
             return
@@ -124,8 +128,9 @@ class CLI(LightningCLI):
         saved = runs.run_folder(path) / "config.yaml"
         self._of_a_run = saved.is_file()
         if self._of_a_run:
-            command, *words = without_presets(args)
-            super().parse_arguments(parser, [command, "--config", str(saved), *words])
+            # the run that presets were named for knows them already
+            given = [name for name in named if not recipes.is_preset(name)]
+            super().parse_arguments(parser, words(str(saved), *given))
         self._command_config().ckpt_path = str(path)
 
     def _command_config(self) -> Any:
@@ -164,29 +169,24 @@ class CLI(LightningCLI):
             raise UserError(f"--seed_everything {self._command_config().seed_everything}: {error}") from error
 
 
-def without_presets(words: list[str]) -> list[str]:
-    """A command line without the presets it names: the run that they were for knows them already."""
-    kept: list[str] = []
-    for word in words:
-        option, _, value = word.rpartition("=") if word.startswith(("--config=", "-c=")) else ("", "", word)
-        if not option and kept and kept[-1] in ("-c", "--config") and recipes.is_preset(word):
-            kept.pop()
-        elif not (option and recipes.is_preset(value)):
-            kept.append(word)
-    return kept
+def split_words(words: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """A command line as its command, the recipes that it names, and all other words.
 
-
-def recipes_first(words: list[str]) -> list[str]:
-    """A command line with its recipes before all flags: what comes later overrides what comes before."""
+    What comes later overrides what comes before, so recipes are to come before all flags.
+    """
     if not words or words[0].startswith("-"):
-        return words
-    command, *rest = words
-    given: list[str] = []
+        return [], [], words
+    named: list[str] = []
     others: list[str] = []
+    rest = iter(words[1:])
     for word in rest:
-        value = bool(given) and given[-1] in ("-c", "--config")
-        (given if value or word in ("-c", "--config") or word.startswith(("--config=", "-c=")) else others).append(word)
-    return [command, *given, *others]
+        if word.startswith(("--config=", "-c=")):
+            named.append(word.partition("=")[2])
+        elif word in ("--config", "-c") and (value := next(rest, None)) is not None:
+            named.append(value)
+        else:
+            others.append(word)
+    return words[:1], named, others
 
 
 def main(args: list[str] | None = None) -> None:

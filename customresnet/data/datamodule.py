@@ -1,4 +1,4 @@
-"""CIFAR10DataModule: read a labelled image set, hold out a part of it, and serve it in batches."""
+"""CIFAR10DataModule: read a labelled image set and serve it in batches."""
 
 import multiprocessing
 import os
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
@@ -24,6 +23,7 @@ from customresnet.data.augment import (
 from customresnet.data.batch_engine import BatchEngine, unknown_steps
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches, TrainingLoader
 from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
+from customresnet.data.partition import Partition
 from customresnet.data.sources import SourceName
 from customresnet.errors import UserError
 
@@ -138,8 +138,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read what the stage needs, once: fit needs train and test images, test and validate one of them."""
         if self._train is None and (stage == "fit" or (stage == "validate" and self.val_size)):
-            train, self._val = self._hold_out(self._load("train"))
-            self._train = self._part_of(train)
+            self._train, self._val = self._partition.of(self._load("train"))
             self._check_batch_size(len(self._train))
         if self._test is None:
             self._test = self._load("test")
@@ -147,50 +146,14 @@ class CIFAR10DataModule(pl.LightningDataModule):
     def _load(self, split: Split) -> LabelledImages:
         return sources.load(self.source, self.root, split, self.image_size)
 
-    def _hold_out(self, train: LabelledImages) -> tuple[LabelledImages, LabelledImages | None]:
-        if not self.val_size:
-            return train, None
-        self._check_val_size(len(train), len(train.classes))
-        return self._split(train, self.val_size)
-
-    def _part_of(self, train: LabelledImages) -> LabelledImages:
-        self._check_train_size(len(train), len(train.classes))
-        if self.train_size in (None, len(train)):
-            return train
-        return self._split(train, len(train) - self.train_size)[0]
-
-    def _split(self, data: LabelledImages, second: int) -> tuple[LabelledImages, LabelledImages]:
-        """Two parts, the second with so many images, in which the classes' shares are those of the whole."""
-        from sklearn.model_selection import train_test_split
-
-        parts = train_test_split(np.arange(len(data)), test_size=second, stratify=data.labels, random_state=self.seed)
-        first, rest = (data.subset(torch.from_numpy(np.sort(part))) for part in parts)
-        return first, rest
-
-    def _check_val_size(self, images: int, classes: int) -> None:
-        if self.val_size:
-            self._check_part("val_size", self.val_size, images, classes, whole=0)
-
-    def _check_train_size(self, images: int, classes: int) -> None:
-        if self.train_size not in (None, images):
-            self._check_part("train_size", self.train_size, images, classes, whole=images)
-
-    def _check_part(self, name: str, size: int, images: int, classes: int, whole: int) -> None:
-        """Refuse a part that cannot have an image of each class, or leaves one out of the rest."""
-        if not classes <= size <= images - classes:
-            raise UserError(
-                f"--data.{name} {size} does not fit the {images} training images of {classes} classes; "
-                f"choose from {classes} to {images - classes}, or {whole}"
-            )
+    @property
+    def _partition(self) -> Partition:
+        return Partition(self.val_size, self.train_size, self.seed)
 
     def count_training_images(self) -> int:
         """How many images an epoch trains on, without reading one."""
         images = sources.count(self.source, self.root, "train")
-        classes = len(sources.class_names(self.source, self.root))
-        self._check_val_size(images, classes)
-        images -= self.val_size
-        self._check_train_size(images, classes)
-        images = images if self.train_size is None else self.train_size
+        images = self._partition.count(images, len(sources.class_names(self.source, self.root)))
         self._check_batch_size(images)
         return images
 
