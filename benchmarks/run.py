@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.picture import draw
 from customresnet.files import write_atomically
 from customresnet.precision import cpu_has_bf16
 from customresnet.training.run_log import device_name
@@ -64,6 +65,8 @@ def measurements(quick: bool) -> dict[str, Measurement]:
             "convolutions",
             {"batch_size": size["batch_size"], "seconds": 0.1 if quick else 1.0},
         ),
+        "profile_before": Measurement("a step, memory handed back", "profile", {**size, "keep": False}, once=True),
+        "profile": Measurement("a step, memory kept", "profile", size, once=True),
         "help": Measurement("--help", None, {"command": ["-m", "customresnet", "--help"]}),
         "import": Measurement(
             "import pytorch_lightning.cli", None, {"command": ["-c", "import pytorch_lightning.cli"]}
@@ -75,9 +78,6 @@ def measurements(quick: bool) -> dict[str, Measurement]:
     chosen |= {
         "bare_compiled": Measurement("bare loop, compiled", "bare", compiled),
         "fit_batch_compiled": Measurement("fit, batch engine, compiled", "fit", {**compiled, "engine": "batch"}),
-        "fit_albumentations_compiled": Measurement(
-            "fit, Albumentations, compiled", "fit", {**compiled, "engine": "albumentations"}
-        ),
         "input_torchvision": Measurement(
             "input: torchvision.transforms.v2", "pipeline", {**images, "kind": "torchvision"}
         ),
@@ -126,10 +126,11 @@ def main() -> None:
     results["ratios"] = ratios(results["samples"])
     results["minutes"] = round((time.monotonic() - started) / 60, 1)
     write_atomically(output, json.dumps(results, indent=1))
+    draw(results, {key: measurement.label for key, measurement in planned.items()}).savefig(output.with_suffix(".png"))
     print(f"\n{table(results, planned)}\n\nwritten: {output} ({results['minutes']} minutes)")
 
 
-def measure(measurement: Measurement) -> dict[str, float]:
+def measure(measurement: Measurement) -> dict[str, Any]:
     """Run one measurement in a process of its own."""
     if measurement.case is None:
         words, start = measurement.options["command"], time.perf_counter()
@@ -143,7 +144,7 @@ def measure(measurement: Measurement) -> dict[str, float]:
     return json.loads(lines[-1].removeprefix("RESULT "))
 
 
-def ratios(samples: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+def ratios(samples: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
     """What the goals are about, round by round: median, lowest and highest."""
 
     def speed(*names: str) -> list[float]:
@@ -168,10 +169,12 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
 
 
-def shown(sample: dict[str, float]) -> str:
+def shown(sample: dict[str, Any]) -> str:
     """One sample in words."""
     if "images_per_second" in sample:
         return f"{sample['images_per_second']:,.0f} images/s, {sample['peak_gib']:.2f} GiB"
+    if "parts" in sample:
+        return f"{sum(sample['parts'].values()):.2f} s"
     if "seconds" in sample:
         return f"{sample['seconds']:.2f} s"
     return ", ".join(f"{name} {value:,.0f} GFLOP/s" for name, value in sample.items() if name != "peak_gib")
@@ -191,6 +194,10 @@ def table(results: dict[str, Any], planned: dict[str, Measurement]) -> str:
     lines += ["", "| ratio | median | lowest to highest |", "|---|---|---|"]
     for name, s in results["ratios"].items():
         lines.append(f"| {name} | {s['median']:.2f} | {s['lowest']:.2f} to {s['highest']:.2f} |")
+    profiles = [results["samples"][name][0]["parts"] for name in ("profile_before", "profile")]
+    lines += ["", "| a step's time | memory handed back | memory kept |", "|---|---|---|"]
+    for part in profiles[0]:
+        lines.append(f"| {part} | " + " | ".join(f"{1000 * column[part]:,.0f} ms" for column in profiles) + " |")
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import cases, run
+from benchmarks.profiling import part_of
 from customresnet import CustomResNet
 from customresnet.analysis.architecture import layer_table
 
@@ -23,6 +24,23 @@ from customresnet.analysis.architecture import layer_table
 )
 def test_a_case_measures_images_per_second(name, options):
     assert cases.CASES[name](**options)["images_per_second"] > 0
+
+
+def test_the_profile_shares_a_step_out():
+    parts = cases.profile(batch_size=2, steps=1)["parts"]
+    assert min(parts.values()) >= 0
+    assert parts["convolutions, backward"] > 0
+    assert parts["convolutions, forward"] > 0
+    for operator, part in {
+        "aten::mkldnn_convolution": "convolutions, forward",
+        "aten::convolution_backward": "convolutions, backward",
+        "aten::max_pool2d_with_indices_backward": "max-pooling",
+        "aten::native_batch_norm_backward": "batch norm",
+        "aten::add_": "sums and copies",
+        "aten::_fused_adam_": "optimizer",
+        "aten::empty": "all else",
+    }.items():
+        assert part_of(operator) == part
 
 
 def test_the_ceiling_counts_the_operations_of_a_training_step():

@@ -1,0 +1,65 @@
+"""The most that the machine can do: matrix products, and the network's convolutions with nothing between them."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from customresnet.memory import keep_freed_memory
+from customresnet.models import CustomResNet
+from customresnet.precision import autocast_type, cpu_has_bf16
+
+
+def products(size: int = 2048, seconds: float = 2.0) -> dict[str, float]:
+    """Matrix products, the most that the processor can do: GFLOP/s."""
+    result = {}
+    for kind in [torch.float32, *([torch.bfloat16] if cpu_has_bf16() else [])]:
+        a, b = (torch.randn(size, size).to(kind) for _ in range(2))
+        result[str(kind).removeprefix("torch.")] = 2 * size**3 / best_time(lambda a=a, b=b: a @ b, seconds) / 1e9
+    return result
+
+
+def convolutions(batch_size: int = 512, seconds: float = 1.0) -> dict[str, float]:
+    """The network's own convolutions and linear layer alone, forward and backward, at the precision that fit takes."""
+    keep_freed_memory()
+    kind = autocast_type("cpu") or torch.float32
+    network, x = CustomResNet().to(kind).to(memory_format=torch.channels_last), torch.randn(2, 3, 32, 32).to(kind)
+    shapes: list[tuple[nn.Module, torch.Size]] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, _: shapes.append((layer, inputs[0].shape)))
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    total, operations = 0.0, 0.0
+    for number, (layer, shape) in enumerate(shapes):
+        inputs = torch.randn(batch_size, *shape[1:]).to(kind)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs.requires_grad_(number > 0)  # nobody needs the image's gradient
+        gradient = torch.randn_like(layer(inputs))
+        wanted = [layer.weight, inputs] if number else [layer.weight]
+        total += best_time(partial(_forward_and_backward, layer, inputs, gradient, wanted), seconds)
+        weight: Any = layer.weight
+        operations += 2 * weight[0].numel() * gradient.numel() * (3 if number else 2)
+    return {"images_per_second": batch_size / total, "gflops": operations / total / 1e9}
+
+
+def _forward_and_backward(layer: nn.Module, inputs: Tensor, gradient: Tensor, wanted: list[Any]) -> None:
+    torch.autograd.grad(layer(inputs), wanted, gradient)
+
+
+def best_time(step: Callable[[], Any], seconds: float) -> float:
+    """The shortest of as many calls as fit into ``seconds``, at least 3."""
+    step()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,57 @@
+"""Where the time of a training step goes."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from customresnet.memory import keep_freed_memory
+from customresnet.models import CustomResNet
+from customresnet.precision import autocast_type
+
+PARTS = {
+    "convolutions, forward": ("convolution", "conv2d"),
+    "convolutions, backward": ("convolution_backward",),
+    "max-pooling": ("max_pool2d",),
+    "filling with zeros": ("fill_", "zero_"),
+    "batch norm": ("batch_norm",),
+    "ReLU": ("clamp_min", "relu", "threshold_backward"),
+    "sums and copies": ("add", "copy_", "sum", "mul"),
+    "optimizer": ("_fused_adam_",),
+}
+"""Parts of a step, and what the names of their operators contain; the longest such piece decides."""
+
+
+def profile(batch_size: int = 512, steps: int = 3, keep: bool = True) -> dict[str, dict[str, float]]:
+    """Seconds a step of each of ``PARTS``, by torch.profiler's own times of the operators, and of the rest.
+
+    Args:
+        batch_size: Images a step.
+        steps: Steps that count, after as many that do not.
+        keep: Whether freed memory is kept, as in fit.
+    """
+    if keep:
+        keep_freed_memory()
+    network: nn.Module = CustomResNet().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    images = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    labels, reduced = torch.randint(0, 10, (batch_size,)), autocast_type("cpu")
+    schedule = torch.profiler.schedule(wait=0, warmup=steps, active=steps, repeat=1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], schedule=schedule) as profiler:
+        for _ in range(2 * steps):
+            with torch.autocast("cpu", reduced or torch.bfloat16, enabled=reduced is not None):
+                loss = F.cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            profiler.step()
+    seconds = dict.fromkeys([*PARTS, "all else"], 0.0)
+    for event in profiler.key_averages():
+        if not event.key.startswith("ProfilerStep"):
+            seconds[part_of(event.key)] += event.self_cpu_time_total / 1e6 / steps
+    return {"parts": seconds}
+
+
+def part_of(operator: str) -> str:
+    """Which of ``PARTS`` an operator belongs to."""
+    pieces = [(len(piece), part) for part, pieces in PARTS.items() for piece in pieces if piece in operator]
+    return max(pieces)[1] if pieces else "all else"
