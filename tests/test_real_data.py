@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from customresnet import CIFAR10DataModule
+from customresnet import CIFAR10DataModule, runs, weights
 from customresnet.data import sources
 from customresnet.data.augment import CIFAR10_MEAN, CIFAR10_STD
+from tests.conftest import read_json
 
 ROOT = os.environ.get("CIFAR10_ROOT")
+REAL = Path(ROOT or ".").resolve()  # each command of a test runs in a folder of its own
 pytestmark = [
     pytest.mark.real_data,
     pytest.mark.skipif(not ROOT, reason="CIFAR10_ROOT names no folder or .zip of the images"),
@@ -19,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def module() -> CIFAR10DataModule:
-    module = CIFAR10DataModule(source="folder", root=Path(ROOT), seed=0)
+    module = CIFAR10DataModule(source="folder", root=REAL, seed=0)
     module.setup("fit")
     return module
 
@@ -37,3 +39,13 @@ def test_the_constants_are_those_of_the_training_images(module):
     pixels = module.train_images.images.view(-1, 3).double() / 255
     assert pixels.mean(0).tolist() == pytest.approx(CIFAR10_MEAN, abs=5e-5)
     assert pixels.std(0, correction=0).tolist() == pytest.approx(CIFAR10_STD, abs=5e-5)
+
+
+def test_the_weights_that_ship_are_as_good_as_their_label_says(run):
+    outcome = run(
+        "test", "--ckpt_path", "pretrained", "--data.source", "folder", "--data.root", str(Path(ROOT).resolve())
+    )
+    assert outcome.code == 0, outcome.err
+    correct = read_json(Path("lightning_logs/pretrained/test.json"))["test/correct"]
+    said = weights.read(runs.SHIPPED)["result"]["test/correct"]
+    assert correct == pytest.approx(said, abs=15)  # another processor rounds otherwise
