@@ -17,7 +17,6 @@ from customresnet.data.batches import Batch, fold
 from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
 from customresnet.errors import UserError
 from customresnet.models import NetworkName, build_network, default_width
-from customresnet.training.compilation import worth_compiling
 from customresnet.training.one_cycle import Anneal
 from customresnet.training.schedule import POLICIES, Policy, PolicyName
 from customresnet.training.triangular import CycleMode
@@ -51,8 +50,8 @@ class ImageClassifier(pl.LightningModule):
         cycle_gamma: For triangular with exp_range, the factor by which each step shrinks the cycle's height.
         optimizer: What makes steps of gradients.
         weight_decay: L2 penalty that the optimizer adds to the gradients.
-        compile: Compile the network with torch.compile: slower to start, faster per step. auto does where that was
-            measured to pay: custom_resnet in a long run on a CPU with bf16.
+        compile: Compile the network with torch.compile. auto does where that was measured to pay, which so far is
+            nowhere: on CPUs it was measured not to, and GPUs are still to be measured (docs/performance.md).
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class ImageClassifier(pl.LightningModule):
         self.net = build_network(network, num_classes, width, dropout)
         self.net.to(memory_format=torch.channels_last)
         self.preprocessing: Preprocessing | None = None
-        self.compiled = False
         self._scheduled_steps: int | None = None
         self.metrics = nn.ModuleDict(  # "train" alone is a method of every module
             {
@@ -127,15 +125,9 @@ class ImageClassifier(pl.LightningModule):
     # -------------------------------------------------------------------------------------------------------- steps
 
     def on_train_start(self) -> None:
-        wanted = self.hparams["compile"]
-        if wanted == "auto":
-            steps = self.trainer.estimated_stepping_batches * self.trainer.accumulate_grad_batches
-            images = steps * (self._data.batch_size * self.trainer.world_size if self._data else 0)
-            wanted = worth_compiling(self.hparams["network"], self.device, str(self.trainer.precision), images)
-        if wanted:
+        if self.hparams["compile"] is True:
             self.trainer.print("compiling the network: the first steps take about a minute")
             self.net.compile(dynamic=False)
-        self.compiled = wanted
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
         images, labels = batch

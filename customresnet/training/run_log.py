@@ -122,7 +122,7 @@ class RunLog(pl.Callback):
             "seed": datamodule.seed,
             "engine": "batch" if isinstance(datamodule.transforms(augment=True), BatchEngine) else "albumentations",
             "precision": trainer.precision,
-            "compiled": model.compiled,
+            "compiled": model.hparams["compile"] is True,
             "device": device_name(trainer.strategy.root_device),
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "lightning": pl.__version__},
         }

@@ -148,3 +148,12 @@ def test_probabilities_are_a_softmax_of_the_logits():
 def test_a_wrong_option_is_named(options, message):
     with pytest.raises(UserError, match=message):
         ImageClassifier(**options)
+
+
+@pytest.mark.parametrize("asked", [True, False, "auto"])
+def test_the_network_is_compiled_when_asked_and_the_result_says_so(tmp_path, monkeypatch, asked):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network, **options: compiled.append(network))
+    trainer, model = fit(tmp_path, compile=asked)
+    assert compiled == ([model.net] if asked is True else [])
+    assert read_json(trainer_folder(trainer) / "result.json")["compiled"] is (asked is True)
