@@ -116,6 +116,7 @@ def main() -> None:
     output = args.output or RESULTS / f"{name}{'-bf16' * (results['bf16'] and not args.quick)}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     planned = measurements(args.quick)
+    labels = {key: measurement.label for key, measurement in planned.items()}
     for number in range(rounds):
         for key, measurement in planned.items():
             if number and measurement.once:
@@ -123,10 +124,10 @@ def main() -> None:
             sample = measure(measurement)
             results["samples"].setdefault(key, []).append(sample)
             print(f"round {number + 1}/{rounds}  {measurement.label:<40}{shown(sample)}", flush=True)
-    results["ratios"] = ratios(results["samples"])
-    results["minutes"] = round((time.monotonic() - started) / 60, 1)
-    write_atomically(output, json.dumps(results, indent=1))
-    draw(results, {key: measurement.label for key, measurement in planned.items()}).savefig(output.with_suffix(".png"))
+        results["ratios"] = ratios(results["samples"])
+        results["minutes"] = round((time.monotonic() - started) / 60, 1)
+        write_atomically(output, json.dumps(results, indent=1))
+        draw(results, labels).savefig(output.with_suffix(".png"), dpi=120)
     print(f"\n{table(results, planned)}\n\nwritten: {output} ({results['minutes']} minutes)")
 
 
