@@ -14,7 +14,7 @@ from customresnet import runs, weights
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.memory import keep_freed_memory
-from customresnet.precision import resolve_precision
+from customresnet.precision import device_kind, resolve_precision
 from customresnet.training.progress import RunProgress
 from customresnet.training.run_log import RunLog, batches
 
@@ -70,6 +70,8 @@ class RunTrainer(pl.Trainer):
         self.run_log = RunLog()
         self._best: ModelCheckpoint | None = None
         precision, self._precision_reason = resolve_precision(str(precision), accelerator)
+        if device_kind(accelerator) == "cuda" and kwargs.get("benchmark") is None and not kwargs.get("deterministic"):
+            kwargs["benchmark"] = True  # all batches but two are of one shape: cuDNN is to try its algorithms on it
         if kwargs.get("overfit_batches"):
             raise UserError("--trainer.overfit_batches is not supported; use --trainer.limit_train_batches")
         if logger is None or logger is True:

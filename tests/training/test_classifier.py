@@ -157,3 +157,22 @@ def test_the_network_is_compiled_when_asked_and_the_result_says_so(tmp_path, mon
     trainer, model = fit(tmp_path, compile=asked)
     assert compiled == ([model.net] if asked is True else [])
     assert read_json(trainer_folder(trainer) / "result.json")["compiled"] is (asked is True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("cuda", {}, True),
+        ("cuda", {"benchmark": False}, False),
+        ("cuda", {"deterministic": True}, False),
+        ("cpu", {}, False),
+    ],
+)
+def test_cudnn_tries_its_algorithms_on_a_gpu_unless_told_otherwise(tmp_path, monkeypatch, kind, options, expected):
+    monkeypatch.setattr("customresnet.training.run_trainer.device_kind", lambda accelerator: kind)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    try:
+        Trainer(accelerator="cpu", precision="32-true", logger=False, default_root_dir=str(tmp_path), **options)
+        assert torch.backends.cudnn.benchmark is expected
+    finally:
+        torch.use_deterministic_algorithms(False)
