@@ -1,6 +1,7 @@
 """The command line: `python -m customresnet COMMAND`. Subcommands, presets, and how an error is shown."""
 
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -201,20 +202,24 @@ def main(args: list[str] | None = None) -> None:
     try:
         if argv and argv[0] in PLAIN_COMMANDS:
             run_plain_command(argv[0], argv[1:])
-            return
-        CLI(
-            ImageClassifier,
-            CIFAR10DataModule,
-            save_config_callback=SaveRunConfig,
-            save_config_kwargs={"overwrite": True},
-            trainer_class=Trainer,
-            seed_everything_default=0,
-            parser_class=Parser,
-            parser_kwargs={"description": DESCRIPTION, "prog": "customresnet"},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,  # plain arguments need no instantiator in the checkpoint
-            args=argv,
-        )
+        else:
+            CLI(
+                ImageClassifier,
+                CIFAR10DataModule,
+                save_config_callback=SaveRunConfig,
+                save_config_kwargs={"overwrite": True},
+                trainer_class=Trainer,
+                seed_everything_default=0,
+                parser_class=Parser,
+                parser_kwargs={"description": DESCRIPTION, "prog": "customresnet"},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,  # plain arguments need no instantiator in the checkpoint
+                args=argv,
+            )
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes nowhere
+        sys.exit(1)
     except (UserError, MisconfigurationException, ValueError) as error:
         if debug or not (isinstance(error, UserError) or raised_by_lightning(error)):
             raise

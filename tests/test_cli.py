@@ -220,6 +220,14 @@ def test_help_lists_every_command_with_a_line_and_starts_fast(tmp_path):
     assert ours < 1.3 * cost(sys.executable, "-c", "import pytorch_lightning.cli")
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    command = [sys.executable, "-m", "customresnet", "summary"]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    assert child.wait() == 1
+
+
 def test_importing_the_package_is_light(tmp_path):
     code = "import sys, customresnet; assert not {'torch', 'pytorch_lightning', 'albumentations'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
