@@ -1,5 +1,6 @@
 """The benchmark's picture: how fast each loop trains beside the convolutions' ceiling, and where a step's time goes."""
 
+import statistics
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ def draw(results: dict[str, Any], labels: dict[str, str]) -> "Figure":
     speed, parts = figure.subplots(1, 2, width_ratios=(3, 2))
     for row, name in enumerate(loops):
         values = sorted(sample["images_per_second"] for sample in samples[name])
-        middle = values[len(values) // 2]
+        middle = statistics.median(values)
         speed.barh(row, middle, color="C0" if name.startswith("fit") else "0.7")
         speed.plot([values[0], values[-1]], [row, row], color="black", linewidth=1)
         speed.text(3, row, f"{middle:,.0f}", va="center", color="white" if name.startswith("fit") else "black")
-    ceiling = sorted(sample["images_per_second"] for sample in samples["convolutions"])
-    speed.axvline(ceiling[len(ceiling) // 2], color="C3", linestyle="--")
+    ceiling = statistics.median(sample["images_per_second"] for sample in samples["convolutions"])
+    speed.axvline(ceiling, color="C3", linestyle="--")
     speed.set_yticks(range(len(loops)), [labels[name] for name in loops])
     speed.invert_yaxis()
     speed.set(xlabel="images/s (line: lowest to highest)", title="Training; dashed: its convolutions alone")
