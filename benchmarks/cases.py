@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.ceiling import convolutions, products
 from benchmarks.profiling import profile
+from benchmarks.step import train_step
 from customresnet.data.augment import CIFAR10_MEAN, CIFAR10_STD, Augmentation
 from customresnet.data.batch_engine import BatchEngine
 from customresnet.data.batches import BatchRequests, ImageBatches
@@ -27,7 +27,6 @@ from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.sources import CIFAR10_CLASSES
 from customresnet.memory import keep_freed_memory
 from customresnet.models import CustomResNet
-from customresnet.precision import autocast_type
 from customresnet.training.one_cycle import OneCycle
 
 CONSTANTS = (CIFAR10_MEAN, CIFAR10_STD, 32)
@@ -124,14 +123,10 @@ def bare(steps: int, batch_size: int = 512, compile: bool = True) -> dict[str, f
         network.compile(dynamic=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=POLICY.lr_max, fused=True)
     scheduler = POLICY.scheduler(optimizer, 1000, 98)
-    watch, reduced = Stopwatch(steps, batch_size), autocast_type("cpu")
+    watch = Stopwatch(steps, batch_size)
     data = ImageBatches(random_images((WARM_UP + steps) * batch_size), BatchEngine(Augmentation(), *CONSTANTS))
     for images, labels in _batches(data, batch_size):
-        with torch.autocast("cpu", reduced or torch.bfloat16, enabled=reduced is not None):
-            loss = F.cross_entropy(network(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        train_step(network, optimizer, images, labels)
         scheduler.step()
         if watch.tick():
             break

@@ -1,12 +1,11 @@
 """Where the time of a training step goes."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.step import train_step
 from customresnet.memory import keep_freed_memory
 from customresnet.models import CustomResNet
-from customresnet.precision import autocast_type
 
 PARTS = {
     "convolutions, forward": ("convolution", "conv2d"),
@@ -34,15 +33,11 @@ def profile(batch_size: int = 512, steps: int = 3, keep: bool = True) -> dict[st
     network: nn.Module = CustomResNet().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     images = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    labels, reduced = torch.randint(0, 10, (batch_size,)), autocast_type("cpu")
+    labels = torch.randint(0, 10, (batch_size,))
     schedule = torch.profiler.schedule(wait=0, warmup=steps, active=steps, repeat=1)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], schedule=schedule) as profiler:
         for _ in range(2 * steps):
-            with torch.autocast("cpu", reduced or torch.bfloat16, enabled=reduced is not None):
-                loss = F.cross_entropy(network(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            train_step(network, optimizer, images, labels)
             profiler.step()
     seconds = dict.fromkeys([*PARTS, "all else"], 0.0)
     for event in profiler.key_averages():
