@@ -9,6 +9,7 @@ strikes all alike. Only ratios of one run mean anything; they are taken round by
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -27,6 +28,8 @@ from customresnet.precision import cpu_has_bf16
 from customresnet.training.run_log import device_name
 
 RESULTS = Path(__file__).parent / "results"
+ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
+"""What changes the arithmetic, if it is set."""
 LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "numpy")
 
 
@@ -109,6 +112,7 @@ def main() -> None:
         "processor": processor,
         "bf16": cpu_has_bf16(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "quick": args.quick,
         "samples": {},
     }

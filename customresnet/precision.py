@@ -15,9 +15,12 @@ def device_kind(accelerator: str) -> str:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether oneDNN has bf16 convolutions here (torch's ``_is_mkldnn_bf16_supported`` says yes on any AVX-512)."""
+    """Whether oneDNN has bf16 convolutions here, and may use them."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks if check)
+    if not any(check() for check in checks if check):
+        return False
+    # True on any AVX-512, so not enough alone, but it heeds ONEDNN_MAX_CPU_ISA
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def resolve_precision(precision: str, accelerator: str) -> tuple[str, str]:

@@ -9,7 +9,9 @@ from customresnet.precision import device_kind, resolve_precision
 
 @pytest.fixture
 def machine(monkeypatch):
-    def look_like(*, cuda=False, capability=(8, 0), bf16=False, mps=False, avx512_bf16=False, amx=False):
+    def look_like(
+        *, cuda=False, capability=(8, 0), bf16=False, mps=False, avx512_bf16=False, amx=False, held_to_avx2=False
+    ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
         # emulated bf16 is there on any recent GPU, and slow: it must not be asked for
@@ -19,6 +21,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: not held_to_avx2, raising=False)
 
     return look_like
 
@@ -34,6 +37,7 @@ def machine(monkeypatch):
         ({"mps": True}, "auto", "32-true"),
         ({"avx512_bf16": True}, "auto", "bf16-mixed"),
         ({"amx": True}, "cpu", "bf16-mixed"),
+        ({"avx512_bf16": True, "held_to_avx2": True}, "auto", "32-true"),
         ({}, "auto", "32-true"),
     ],
 )
