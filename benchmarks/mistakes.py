@@ -4,6 +4,7 @@
 
 Every exhibit is the same short run with one thing wrong, made wrong here, by overriding: the package has no option for
 it. Each is trained with several seeds; its cost is the mean difference from the runs without a mistake, seed by seed.
+One exhibit is no mistake but a control: the other engine, which draws the same augmentations by other numbers.
 Results go to a JSON file after every run, and the same command goes on where it was stopped.
 """
 
@@ -21,6 +22,7 @@ from torch import nn
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.data.albumentations_engine import AlbumentationsEngine
+from customresnet.data.datamodule import EngineName
 from customresnet.files import write_atomically
 from customresnet.precision import device_kind
 from customresnet.training.run_log import device_name
@@ -66,18 +68,31 @@ class RawMeanInTheHole(CIFAR10DataModule):
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One mistake: what it is, and what stands in the place of what."""
+    """One mistake.
+
+    Attributes:
+        words: What it is.
+        model: What stands in the place of the classifier.
+        data: What stands in the place of the data.
+        options: What the classifier is called with beside the recipe.
+        engine: What prepares the images.
+        whole_batches: Whether short batches are left out.
+    """
 
     words: str
     model: type[ImageClassifier] = ImageClassifier
     data: type[CIFAR10DataModule] = CIFAR10DataModule
     options: dict[str, Any] = field(default_factory=dict)
+    engine: EngineName = "albumentations"
     whole_batches: bool = False
 
 
 NONE = "no mistake"
 EXHIBITS = {
     NONE: Exhibit("The recipe as it should be."),
+    "none either: batch engine": Exhibit(
+        "A control: the same policy, drawn for whole batches; what it differs by is chance.", engine="batch"
+    ),
     "softmax before the loss": Exhibit(
         "The network ends in a softmax, and cross-entropy takes it again: the loss cannot fall below 1.46.",
         model=SoftmaxBeforeTheLoss,
@@ -128,14 +143,24 @@ def main() -> None:
 
 
 def train(exhibit: Exhibit, seed: int, args: argparse.Namespace) -> dict[str, float]:
-    """One short run; its last test accuracy and training loss."""
+    """One short run; its last accuracies and losses."""
+    trainer, model, data = prepare(exhibit, seed, args)
+    trainer.fit(model, data)
+    names = ("test/acc", "test/loss", "train/acc", "train/loss")
+    return {name: float(trainer.callback_metrics[name]) for name in names}
+
+
+def prepare(
+    exhibit: Exhibit, seed: int, args: argparse.Namespace
+) -> tuple[Trainer, ImageClassifier, CIFAR10DataModule]:
+    """All that one run takes."""
     pl.seed_everything(seed, verbose=False)
     data = exhibit.data(
         source=args.source,
         root=args.root,
         batch_size=args.batch_size,
         train_size=args.train_size,
-        engine="albumentations",
+        engine=exhibit.engine,
         seed=seed,
     )
     model = exhibit.model(width=args.width, lr_max=2e-3, lr_min=1e-4, **exhibit.options)
@@ -152,10 +177,7 @@ def train(exhibit: Exhibit, seed: int, args: argparse.Namespace) -> dict[str, fl
         check_val_every_n_epoch=args.epochs,
         **whole,
     )
-    trainer.fit(model, data)
-    return {
-        name: float(trainer.callback_metrics[name]) for name in ("test/acc", "test/loss", "train/acc", "train/loss")
-    }
+    return trainer, model, data
 
 
 def table(runs: dict[str, dict[str, dict[str, float]]]) -> str:
