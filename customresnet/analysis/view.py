@@ -75,6 +75,7 @@ def write_page(folder: Path, title: str, views: Iterable[View]) -> Path:
     )
     environment.filters["svg"] = as_svg
     environment.filters["cell"] = _cell
+    environment.filters["columns_of_words"] = columns_of_words
     page = environment.get_template("page.html").render(title=title, views=views)
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
@@ -120,6 +121,12 @@ def as_svg(figure: "Figure", name: str) -> str:
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     return svg.replace("<svg ", '<svg fill="currentColor" role="img" ', 1)
+
+
+def columns_of_words(table: list[dict[str, Any]]) -> set[str]:
+    """The columns that are read, not compared as numbers: the first, and those where a cell begins with a letter."""
+    first = next(iter(table[0]))
+    return {c for c in table[0] if c == first or any(isinstance(row[c], str) and row[c][:1].isalpha() for row in table)}
 
 
 def _cell(value: Any) -> str:

@@ -201,3 +201,11 @@ def test_a_missing_view_is_shown_as_such(tmp_path):
     text = write_page(tmp_path, "A <title>", [View("one", "One & only", missing="there is none")]).read_text()
     assert "A &lt;title&gt;" in text
     assert "Not shown: there is none" in section(text, "one")
+
+
+def test_words_are_set_to_the_left_and_numbers_to_the_right(tmp_path):
+    rows = [{"run": "1", "accuracy": "93.52%", "LRMAX": "-", "steps": 3, "loss": float("nan"), "note": ""}]
+    rows += [{"run": "2", "accuracy": "-", "LRMAX": "3e-3 given", "steps": 4, "loss": 0.5, "note": "interrupted"}]
+    page = write_page(tmp_path, "Page", [View("view", "View", table=rows)]).read_text()
+    cells = re.findall(r'<t[hd]( class="words")?>', page)
+    assert [bool(words) for words in cells] == [True, False, False, False, False, True] * 3
