@@ -90,7 +90,7 @@ def measurements(quick: bool) -> dict[str, Measurement]:
         label = f"input: Albumentations, {workers} worker" + "s" * (workers > 1)
         chosen[f"input_albumentations_{workers}"] = Measurement(label, "pipeline", options)
     for count in (12_500, 25_000, 50_000):
-        chosen[f"images_{count}"] = Measurement(f"{count:,} images", "fit", {**short, "images": count}, once=True)
+        chosen[f"images_{count}"] = Measurement(f"{count:,} images", "fit", {**short, "images": count})
     for batch_size in (128, 256, 1024, 2048):
         options = {**short, "batch_size": batch_size, "steps": max(2, 1024 // batch_size)}
         chosen[f"batch_{batch_size}"] = Measurement(f"batch {batch_size}", "fit", options, once=True)
@@ -163,9 +163,10 @@ def ratios(samples: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, floa
         "fit_over_notebook": (fit, speed("notebook")),
         "ceiling_share": (fit, speed("convolutions")),
         "batch_over_albumentations": (speed("input_batch"), speed("input_albumentations")),
+        "large_over_small": (speed("images_50000"), speed("images_12500")),
         "help_over_import": tuple([sample["seconds"] for sample in samples[name]] for name in ("help", "import")),
     }
-    found = {name: spread([a / b for a, b in zip(*pair, strict=True)]) for name, pair in pairs.items()}
+    found = {name: spread([a / b for a, b in zip(*pair, strict=True)]) for name, pair in pairs.items() if pair[0]}
     largest = samples.get("images_50000", samples["fit_batch"])
     return {**found, "peak_gib": spread([sample["peak_gib"] for sample in largest])}
 

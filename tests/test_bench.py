@@ -71,6 +71,8 @@ def test_ratios_are_taken_round_by_round_and_of_the_faster_variant():
         "convolutions": speeds(200, 100, 160),
         "input_batch": speeds(500, 500, 500),
         "input_albumentations": speeds(100, 50, 125),
+        "images_12500": speeds(100, 80, 90),
+        "images_50000": speeds(98, 80, 99),
         "help": [{"seconds": 6.0}, {"seconds": 5.0}, {"seconds": 5.5}],
         "import": [{"seconds": 5.0}, {"seconds": 5.0}, {"seconds": 5.0}],
     }
@@ -80,7 +82,11 @@ def test_ratios_are_taken_round_by_round_and_of_the_faster_variant():
     assert found["ceiling_share"]["median"] == 0.5
     assert found["batch_over_albumentations"]["median"] == 5.0
     assert found["help_over_import"]["median"] == pytest.approx(1.1)
-    assert found["peak_gib"]["highest"] == pytest.approx(1.9)
+    assert found["large_over_small"] == {"median": 1.0, "lowest": 0.98, "highest": 1.1}
+    assert found["peak_gib"]["median"] == pytest.approx(1.98)
+    small = {name: rows for name, rows in samples.items() if not name.startswith("images")}
+    assert run.ratios(small)["peak_gib"]["highest"] == pytest.approx(1.9)
+    assert "large_over_small" not in run.ratios(small)
 
 
 def test_everything_planned_names_a_case_and_can_be_written_down():
