@@ -16,7 +16,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from customresnet import recipes, runs
 from customresnet.data import sources
-from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.errors import UserError
 from customresnet.parsing import Raising
 from customresnet.plain_commands import PLAIN_COMMANDS, run_plain_command

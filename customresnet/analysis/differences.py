@@ -14,8 +14,8 @@ from customresnet.analysis.recorded_run import RecordedRun, read_checkpoint
 from customresnet.analysis.run_images import DataOptions
 from customresnet.analysis.view import View
 from customresnet.data import sources
-from customresnet.data.datamodule import Preprocessing
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.data.sources import SourceName
 from customresnet.errors import UserError
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.view import View
-from customresnet.data.datamodule import Preprocessing
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.errors import UserError
 from customresnet.pictures import image_grid
 

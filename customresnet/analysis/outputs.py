@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from customresnet.data.datamodule import Preprocessing
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.precision import autocast_type, device_kind
 from customresnet.screen import interactive
 

@@ -8,7 +8,7 @@ from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.view import View
 from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.data.augment import Augmentation
-from customresnet.data.datamodule import Preprocessing
+from customresnet.data.preprocessing import Preprocessing
 
 
 def overview(

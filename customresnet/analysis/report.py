@@ -30,8 +30,8 @@ from customresnet.analysis.per_class import per_class
 from customresnet.analysis.run_images import DataOptions
 from customresnet.analysis.view import View, make_folder, write_page
 from customresnet.data import sources
-from customresnet.data.datamodule import Preprocessing
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.errors import UserError
 from customresnet.records import as_numbers, read_record
 from customresnet.screen import interactive

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from customresnet.data.datamodule import Preprocessing
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.data.sources import SourceName
 
 

@@ -10,8 +10,8 @@ from customresnet.analysis.galleries import caption
 from customresnet.analysis.network import load_network
 from customresnet.analysis.outputs import run
 from customresnet.analysis.view import View
-from customresnet.data.datamodule import Preprocessing
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.errors import UserError
 from customresnet.pictures import image_grid
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from customresnet.data.batch_engine import BatchEngine, unknown_steps
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches, TrainingLoader
 from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
 from customresnet.data.partition import Partition
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.data.sources import SourceName
 from customresnet.errors import UserError
 
@@ -31,28 +31,6 @@ MEMORY_FOR_IMAGES = 0.25
 """Share of a GPU's memory that the images may take for ``auto`` to keep them there."""
 
 EngineName = Literal["auto", "albumentations", "batch"]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What must be equal between training and any later use of the network."""
-
-    classes: tuple[str, ...]
-    mean: Channels
-    std: Channels
-    image_size: int
-    source: str
-
-    @classmethod
-    def of_checkpoint(cls, checkpoint: dict[str, Any]) -> "Preprocessing":
-        """What a checkpoint was trained with."""
-        saved = checkpoint["preprocessing"]
-        lists = {name: tuple(saved[name]) for name in ("classes", "mean", "std")}
-        return cls(**lists, image_size=saved["image_size"], source=saved["source"])
-
-    def engine(self) -> AlbumentationsEngine:
-        """The transforms of test images."""
-        return AlbumentationsEngine(NO_AUGMENTATION, self.mean, self.std, self.image_size)
 
 
 class CIFAR10DataModule(pl.LightningDataModule):

@@ -14,7 +14,8 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from customresnet.data.batches import Batch, fold
-from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.errors import UserError
 from customresnet.models import NetworkName, build_network, default_width
 from customresnet.training.one_cycle import Anneal

@@ -11,8 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from customresnet import files, runs
-from customresnet.data.datamodule import CIFAR10DataModule, Preprocessing
+from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.image_files import read_pictures
+from customresnet.data.preprocessing import Preprocessing
 from customresnet.errors import UserError
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.predictions import prediction_table, predictions

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from customresnet.data.datamodule import Preprocessing
+from customresnet.data.preprocessing import Preprocessing
 
 
 def predictions(

@@ -1,22 +1,25 @@
 """Lightning's Trainer with this project's defaults, which keeps each run in one folder."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from customresnet import runs, weights
+from customresnet import files, runs, weights
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.memory import keep_freed_memory
 from customresnet.precision import device_kind, resolve_precision
 from customresnet.training.progress import RunProgress
 from customresnet.training.run_log import RunLog, batches
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class RunTrainer(pl.Trainer):
@@ -141,9 +144,29 @@ class RunTrainer(pl.Trainer):
         total = steps_per_epoch * epochs
         return total if self.max_steps == -1 else min(total, self.max_steps)
 
+    def _read_images(self, datamodule: CIFAR10DataModule) -> None:
+        datamodule.trainer = self  # it chooses its engine by the device
+        datamodule.setup("fit")
+
+    def _refuse_several_devices(self, what: str) -> None:
+        if self.world_size > 1:
+            raise UserError(
+                f"{what} runs on one device: find the learning rates with --trainer.devices 1, then pass "
+                "--model.lr_max and --model.lr_min"
+            )
+
     def _make_log_folder(self) -> None:
         if self.logger is not None and not self.fast_dev_run and self.is_global_zero:
             self._make(Path(self.logger.log_dir or "."))
+
+    def _show_figure(self, name: str, title: str, draw: Callable[[], "Figure"]) -> None:
+        """Put a figure into the log folder and into TensorBoard."""
+        if isinstance(self.logger, TensorBoardLogger):
+            figure, path = draw(), Path(self.logger.log_dir) / name
+            figure.savefig(path, dpi=150)
+            self.print(f"plot: {files.shown(path)}")
+            self.logger.experiment.add_figure(title, figure)
+            self.logger.experiment.flush()
 
     def _make(self, folder: Path) -> None:
         try:

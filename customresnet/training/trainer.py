@@ -9,13 +9,15 @@ from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.errors import UserError
 from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
 from customresnet.training.evaluation import EvaluationCommands
-from customresnet.training.lr_commands import LearningRateCommands
-from customresnet.training.lr_range import LRRangeTest
+from customresnet.training.lr_bounds import LRRangeTest
+from customresnet.training.lr_find_command import LRFindCommand
+from customresnet.training.lr_sweep_command import LRSweepCommand
 from customresnet.training.run_log import opening_lines
 from customresnet.training.run_trainer import one_checkpoint
+from customresnet.training.schedule_command import ScheduleCommand
 
 
-class Trainer(LearningRateCommands, EvaluationCommands):
+class Trainer(LRFindCommand, LRSweepCommand, ScheduleCommand, EvaluationCommands):
     """Lightning's Trainer with this project's commands; its options are those of RunTrainer."""
 
     def fit(  # type: ignore[override]
@@ -40,8 +42,7 @@ class Trainer(LearningRateCommands, EvaluationCommands):
             if (folder / runs.RESULT).is_file():
                 raise UserError(f"--ckpt_path {ckpt_path}: this run is finished; see {folder / runs.RESULT}")
             self._go_on_in(folder)
-        datamodule.trainer = self  # it chooses its engine by the device
-        datamodule.setup("fit")
+        self._read_images(datamodule)
         if not self.fast_dev_run:
             per_epoch = self._steps_per_epoch(len(datamodule.train_images), datamodule.batch_size)
             model.check_schedule(self._total_steps(per_epoch) / per_epoch)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from customresnet import CIFAR10DataModule, ImageClassifier
-from customresnet.training import lr_commands
+from customresnet.training import lr_sweep_command
 from customresnet.training.lr_sweep import LRSweep, measure_points, train_at
 from customresnet.training.lr_sweep_result import LRPoint, LRSweepResult
 from customresnet.training.schedule import Schedule
@@ -218,7 +218,7 @@ def test_its_length_is_given_in_epochs_or_steps(run, monkeypatch):
         lengths.append(steps)
         yield from (LRPoint(lr, 0.1, 2.3, None, 128) for lr in lrs)
 
-    monkeypatch.setattr(lr_commands, "measure_points", measure)
+    monkeypatch.setattr(lr_sweep_command, "measure_points", measure)
     for words in ([], ["--epochs", "0.5"], ["--steps", "30"], ["--trainer.accumulate_grad_batches", "4"]):
         run("lr-sweep", *SMALL, "--points", "2", *words)
     assert lengths == [12, 6, 30, 3]
