@@ -64,6 +64,12 @@ class SaveRunConfig(SaveConfigCallback):
 class CLI(LightningCLI):
     """LightningCLI with presets, more subcommands, and checkpoints that bring their own options."""
 
+    def __init__(self, *, args: list[str], **options: Any) -> None:
+        commands = self.subcommands().keys()
+        # A command's flags take a while to collect. Who names no command may do so in a file, or want the list of them.
+        self._flags_wanted = commands & set(args) or ({} if {"-h", "--help"} & set(args) else commands)
+        super().__init__(args=args, **options)
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         given = {"model", "datamodule"}
@@ -83,6 +89,8 @@ class CLI(LightningCLI):
         return parser
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if subcommand not in self._flags_wanted:
+            return self.init_parser(**kwargs)
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "predict":  # a signature cannot say that an option takes several words
             parser.add_argument("--images", nargs="+", help="Image files, or directories of them.")
@@ -205,8 +213,8 @@ def main(args: list[str] | None = None) -> None:
             run_plain_command(argv[0], argv[1:])
         else:
             CLI(
-                ImageClassifier,
-                CIFAR10DataModule,
+                model_class=ImageClassifier,
+                datamodule_class=CIFAR10DataModule,
                 save_config_callback=SaveRunConfig,
                 save_config_kwargs={"overwrite": True},
                 trainer_class=Trainer,

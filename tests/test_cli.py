@@ -1,5 +1,6 @@
 """The commands as a user meets them: what they write, and how they answer mistakes."""
 
+import json
 import os
 import re
 import resource
@@ -206,18 +207,25 @@ def test_fit_without_network_and_data_ends_in_one_line(tmp_path):
 
 
 def test_help_lists_every_command_with_a_line_and_starts_fast(tmp_path):
-    def cost(*command: str) -> float:
-        """Seconds of computing, which other work on the machine does not lengthen as it does those on the clock."""
+    def cost(*command: str) -> tuple[float, str]:
+        """Seconds of computing, which other work does not lengthen as it does those on the clock, and the output."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
-    shown = process("--help", cwd=tmp_path).stdout
+    ours, shown = cost(sys.executable, "-m", "customresnet", "--help")
     for command in (*cli.CLI.subcommands(), *PLAIN_COMMANDS):
         assert re.search(rf"^    {command} +\w", shown, re.M), command
-    ours = cost(sys.executable, "-m", "customresnet", "--help")
-    assert ours < 1.3 * cost(sys.executable, "-c", "import pytorch_lightning.cli")
+    assert ours < 1.3 * cost(sys.executable, "-c", "import pytorch_lightning.cli")[0]
+
+
+def test_a_command_may_be_named_in_a_file(run):
+    fit = {"data": {"source": "digits"}, "model": {"width": 8}, "trainer": {"fast_dev_run": 1}}
+    Path("file.yaml").write_text(json.dumps({"fit": fit}))
+    outcome = run("--config", "file.yaml")
+    assert outcome.code == 0, outcome.err
+    assert "fast_dev_run: no LR range test" in outcome.out
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
