@@ -1,6 +1,7 @@
 """The benchmark: every case runs, counts what it says it counts, and the ratios are those of the samples."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,9 @@ from benchmarks import cases, run
 from benchmarks.profiling import part_of
 from customresnet import CustomResNet
 from customresnet.analysis.architecture import layer_table
+from tests.conftest import read_json
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -94,3 +98,13 @@ def test_everything_planned_names_a_case_and_can_be_written_down():
         for measurement in run.measurements(quick).values():
             assert measurement.case is None or measurement.case in cases.CASES
             json.dumps(measurement.options)
+
+
+def test_the_document_holds_the_tables_of_the_results():
+    document = (ROOT / "docs/performance.md").read_text()
+    results = read_json(ROOT / "benchmarks/results/amd-epyc-2-cores-bf16.json")
+    title, *tables = run.table(results, run.measurements(quick=False)).split("\n\n")
+    assert title == "AMD EPYC, 2 cores, with bf16; torch 2.14.1"
+    assert len(tables) == 3
+    for table in tables:
+        assert table in document
