@@ -2,10 +2,10 @@
 
     python benchmarks/mistakes.py --source folder --root cifar10.zip
 
-Every exhibit is the same short run with one thing wrong, made wrong here, by overriding: the package has no option for
-it. Each is trained with several seeds; its cost is the mean difference from the runs without a mistake, seed by seed.
-One exhibit is no mistake but a control: the other engine, which draws the same augmentations by other numbers.
-Results go to a JSON file after every run, and the same command goes on where it was stopped.
+Every exhibit but one is the same short run with one thing wrong, made wrong here, by overriding: the package has no
+option for it. The one is a control: the other engine, which draws the same augmentations by other numbers. Each is
+trained with several seeds; its cost is the mean difference from the runs without a mistake, seed by seed. Results go to
+a JSON file after every run, and the same command goes on where it was stopped.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.data.albumentations_engine import AlbumentationsEngine
 from customresnet.data.datamodule import EngineName
 from customresnet.files import write_atomically
-from customresnet.precision import device_kind
+from customresnet.precision import device_kind, resolve_precision
 from customresnet.training.run_log import device_name
 
 RESULTS = Path(__file__).parent / "results" / "mistakes.json"
@@ -90,8 +90,8 @@ class Exhibit:
 NONE = "no mistake"
 EXHIBITS = {
     NONE: Exhibit("The recipe as it should be."),
-    "none either: batch engine": Exhibit(
-        "A control: the same policy, drawn for whole batches; what it differs by is chance.", engine="batch"
+    "control: batch engine": Exhibit(
+        "No mistake: the same policy, drawn for whole batches; what it differs by is chance.", engine="batch"
     ),
     "softmax before the loss": Exhibit(
         "The network ends in a softmax, and cross-entropy takes it again: the loss cannot fall below 1.46.",
@@ -127,11 +127,13 @@ def main() -> None:
     args = parser.parse_args()
     budget = {name: getattr(args, name) for name in ("source", "epochs", "train_size", "batch_size", "width")}
     budget |= {"root": args.root and args.root.name, "device": device_name(torch.device(device_kind("auto")))}
+    budget |= {"precision": resolve_precision("auto", "auto")[0], "torch": torch.__version__}
     results = json.loads(args.output.read_text()) if args.output.is_file() else {}
     if results.get("budget", budget) != budget:
         parser.error(f"--output {args.output} holds runs with another budget: {results['budget']}")
-    results |= {"budget": budget, "torch": torch.__version__}
-    runs = results.setdefault("runs", {name: {} for name in EXHIBITS})
+    results["budget"] = budget
+    runs = {name: results.get("runs", {}).get(name, {}) for name in EXHIBITS}
+    results["runs"] = runs
     for seed in range(args.seeds):
         for name in EXHIBITS:
             if str(seed) not in runs[name]:

@@ -71,7 +71,7 @@ def test_the_schedules_end_where_they_say():
 
 
 def test_the_control_draws_by_other_numbers_what_the_policy_allows():
-    data = prepare("none either: batch engine")[2]
+    data = prepare("control: batch engine")[2]
     batch = batch_of(data, "train")
     assert (batch == 0).all(1).sum(dim=(1, 2)).eq(64).all()
     other = prepare(mistakes.NONE)[2]
@@ -90,7 +90,7 @@ def test_it_goes_on_where_it_stopped_and_counts_costs_seed_by_seed(tmp_path, mon
     first = read_json(output)["runs"]
     assert all(0 < runs["0"]["test/acc"] < 1 for runs in first.values())
     trained = []
-    figures = iter([{"test/acc": 0.9}, {"test/acc": 0.7}])
+    figures = iter([{"test/acc": 0.9}, {"test/acc": 0.7}, {"test/acc": 0.5}, {"test/acc": 0.5}])
     monkeypatch.setattr(mistakes, "train", lambda exhibit, seed, args: trained.append(seed) or next(figures))
     monkeypatch.setattr(sys, "argv", [*words, "2"])
     capsys.readouterr()
@@ -101,6 +101,9 @@ def test_it_goes_on_where_it_stopped_and_counts_costs_seed_by_seed(tmp_path, mon
     costs = [100 * (first[mistakes.NONE]["0"]["test/acc"] - first["dropped last batch"]["0"]["test/acc"]), 20.0]
     deviation = abs(costs[0] - costs[1]) / math.sqrt(2)
     assert f"{sum(costs) / 2:+.2f} ± {deviation:.2f}" in capsys.readouterr().out
+    chosen["another horizon"] = mistakes.Exhibit("An exhibit that was not there yet.")
+    mistakes.main()
+    assert trained == [1, 1, 0, 1]  # only the new one
     monkeypatch.setattr(sys, "argv", [*words, "1", "--epochs", "2"])
     with pytest.raises(SystemExit):
         mistakes.main()
