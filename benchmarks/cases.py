@@ -141,7 +141,10 @@ def fit(
     width: int = 64,
     images: int | None = None,
 ) -> dict[str, float]:
-    """Our fit as it is by default: logger, learning-rate curves, metrics and bar included; no evaluation."""
+    """Our fit as it is by default, logger, learning-rate curves and metrics included, in a log file: no bar is drawn.
+
+    The training steps alone: no evaluation and no checkpoint.
+    """
     import pytorch_lightning as pl
 
     from customresnet import ImageClassifier, Trainer
@@ -182,7 +185,7 @@ def _batches(data: ImageBatches, batch_size: int) -> Iterator[tuple[Tensor, Tens
 
 def pipeline(images: int, kind: str = "albumentations", workers: int = 0, batch_size: int = 512) -> dict[str, float]:
     """Training batches and nothing else: albumentations, batch, or torchvision.transforms.v2 image by image."""
-    torch.set_num_threads(1)  # beside the network there is not more
+    torch.set_num_threads(1)  # one core each, to compare them
     keep_freed_memory()  # as fit does
     data = random_images(images)
     if kind == "torchvision":

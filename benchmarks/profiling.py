@@ -15,7 +15,8 @@ PARTS = {
     "batch norm": ("batch_norm",),
     "ReLU": ("clamp_min", "relu", "threshold_backward"),
     "sums and copies": ("add", "copy_", "sum", "mul"),
-    "optimizer": ("_fused_adam_",),
+    "linear layer": ("addmm", "aten::mm", "linear"),
+    "optimizer": ("_fused_adam_", "zero_grad"),
 }
 """Parts of a step, and what the names of their operators contain; the longest such piece decides."""
 

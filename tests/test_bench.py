@@ -42,6 +42,8 @@ def test_the_profile_shares_a_step_out():
         "aten::native_batch_norm_backward": "batch norm",
         "aten::add_": "sums and copies",
         "aten::_fused_adam_": "optimizer",
+        "Optimizer.zero_grad#Adam.zero_grad": "optimizer",
+        "aten::addmm": "linear layer",
         "aten::empty": "all else",
     }.items():
         assert part_of(operator) == part
@@ -62,7 +64,7 @@ def test_a_stopwatch_leaves_the_warm_up_out(monkeypatch):
     assert watch.result() == {"images_per_second": 4.0, "seconds_per_step": 2.0}
 
 
-def test_ratios_are_taken_round_by_round_and_of_the_faster_variant():
+def test_ratios_are_taken_round_by_round_of_fit_as_it_comes_and_the_fastest_bare_loop():
     def speeds(*values: float) -> list[dict[str, float]]:
         return [{"images_per_second": value, "peak_gib": 1 + value / 100} for value in values]
 
@@ -81,16 +83,15 @@ def test_ratios_are_taken_round_by_round_and_of_the_faster_variant():
         "import": [{"seconds": 5.0}, {"seconds": 5.0}, {"seconds": 5.0}],
     }
     found = run.ratios(samples)
-    assert found["fit_over_bare"] == {"median": 1.0, "lowest": 0.8, "highest": 1.0}
-    assert found["fit_over_notebook"] == {"median": 4.0, "lowest": 2.0, "highest": 5.0}
-    assert found["ceiling_share"]["median"] == 0.5
+    assert found["fit_over_bare"] == {"median": 0.8, "lowest": 0.8, "highest": 0.9}
+    assert found["fit_over_notebook"] == {"median": 4.0, "lowest": 1.8, "highest": 4.0}
+    assert found["ceiling_share"]["median"] == 0.45
     assert found["batch_over_albumentations"]["median"] == 5.0
     assert found["help_over_import"]["median"] == pytest.approx(1.1)
     assert found["large_over_small"] == {"median": 1.0, "lowest": 0.98, "highest": 1.1}
     assert found["peak_gib"]["median"] == pytest.approx(1.98)
     small = {name: rows for name, rows in samples.items() if not name.startswith("images")}
-    assert run.ratios(small)["peak_gib"]["highest"] == pytest.approx(1.9)
-    assert "large_over_small" not in run.ratios(small)
+    assert found.keys() - run.ratios(small).keys() == {"large_over_small", "peak_gib"}
 
 
 def test_everything_planned_names_a_case_and_can_be_written_down():
