@@ -67,7 +67,7 @@ class CLI(LightningCLI):
     def __init__(self, *, args: list[str], **options: Any) -> None:
         commands = self.subcommands().keys()
         # A command's flags take a while to collect. Who names no command may do so in a file, or want the list of them.
-        self._flags_wanted = commands & set(args) or ({} if {"-h", "--help"} & set(args) else commands)
+        self._flags_wanted = commands & set(args) or (set() if {"-h", "--help"} & set(args) else commands)
         super().__init__(args=args, **options)
 
     @staticmethod

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from customresnet.errors import UserError
+
 
 def shown(path: Path) -> Path:
     """A path as short as it can be said from here."""
@@ -17,6 +19,21 @@ def write_atomically(path: Path, text: str) -> None:
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder, or say that it cannot be written to.
+
+    Args:
+        folder: The folder.
+        option: What the user names another one by.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"no permission to write into {folder}")
+    except OSError as error:
+        raise UserError(f"cannot write to {option} {folder} ({error})") from error
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:

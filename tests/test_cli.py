@@ -84,6 +84,8 @@ def one_line(outcome, *parts: str) -> None:
         (["fit", "--config", "demo", "--ckpt_path", "last"], ["--ckpt_path last: no unfinished run", "demo"]),
         (["fit", *SMALL, *BOUNDS, "--trainer.default_root_dir", "a_file/x"], ["cannot write", "a_file/x"]),
         (["schedule", "--trainer.default_root_dir", "a_file/x"], ["cannot write", "a_file/x"]),
+        (["fit", *SMALL, "--trainer.accelerator", "cpu", "--trainer.devices", "2"], ["one device; received 2"]),
+        (["lr-find", *SMALL, "--trainer.accelerator", "cpu", "--trainer.devices", "2"], ["one device; received 2"]),
         (["schedule", "--model.policy", "nope"], ["--model.policy", "'one_cycle', 'triangular'", "received nope"]),
         (
             ["schedule", "--model.half_cycle", "2"],
@@ -218,6 +220,16 @@ def test_help_lists_every_command_with_a_line_and_starts_fast(tmp_path):
     for command in (*cli.CLI.subcommands(), *PLAIN_COMMANDS):
         assert re.search(rf"^    {command} +\w", shown, re.M), command
     assert ours < 1.3 * cost(sys.executable, "-c", "import pytorch_lightning.cli")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "collected"), [(["--help"], 0), (["schedule", "--help"], 1), ([], len(cli.CLI.subcommands()))]
+)
+def test_only_the_flags_that_are_asked_for_are_collected(run, monkeypatch, words, collected):
+    collect, calls = cli.CLI._add_arguments, []
+    monkeypatch.setattr(cli.CLI, "_add_arguments", lambda *args: calls.append(args) or collect(*args))
+    run(*words)
+    assert len(calls) == collected
 
 
 def test_a_command_may_be_named_in_a_file(run):

@@ -10,7 +10,7 @@ from customresnet.analysis.found_runs import find_runs
 from customresnet.analysis.overlaid_curves import overlaid_curves
 from customresnet.analysis.recorded_run import RecordedRun
 from customresnet.analysis.run_images import DataOptions
-from customresnet.analysis.view import View, make_folder, write_page
+from customresnet.analysis.view import View, write_page
 from customresnet.runs import LOGS
 
 UNKNOWN = "-"
@@ -35,7 +35,7 @@ def compare(*runs: str, data: DataOptions = DataOptions(), output: Path | None =
     """
     compared = find_runs(runs or [LOGS])
     output = output or Path(LOGS) / "compare"
-    make_folder(output)
+    files.make_folder(output, "--output")
     table, differ = run_table(compared), differences(answers(compared, data))
     title = f"Comparison of {len(compared)} runs" if len(compared) > 1 else compared[0].name
     page = write_page(output, title, [table, overlaid_curves(compared), differ])

@@ -12,7 +12,7 @@ from customresnet import files, runs
 from customresnet.analysis.augmentations import augmentations
 from customresnet.analysis.duplicates import THRESHOLD, duplicates
 from customresnet.analysis.samples import class_images, sample_predictions
-from customresnet.analysis.view import View, make_folder, write_page
+from customresnet.analysis.view import View, write_page
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.errors import UserError
@@ -50,7 +50,7 @@ def dataset(
     if not 0 < duplicate_threshold <= 1:
         raise UserError(f"--duplicate_threshold must be above 0 and at most 1; received {duplicate_threshold:g}")
     output = output or Path("dataset") / data.source
-    make_folder(output)
+    files.make_folder(output, "--output")
     checkpoint = runs.find_checkpoint(ckpt_path, Path(".")) if ckpt_path else None
     data.setup("fit")
     train, test = data.train_images, data.test_images

@@ -28,7 +28,7 @@ from customresnet.analysis.outputs import Outputs
 from customresnet.analysis.overview import overview
 from customresnet.analysis.per_class import per_class
 from customresnet.analysis.run_images import DataOptions
-from customresnet.analysis.view import View, make_folder, write_page
+from customresnet.analysis.view import View, write_page
 from customresnet.data import sources
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.preprocessing import Preprocessing
@@ -103,7 +103,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
     """
     folder, checkpoint = runs.run_folder(path), runs.read_checkpoint(path)
     output = output or folder / ("report" if path.name == runs.LAST else f"report_{path.stem}")
-    make_folder(output)
+    files.make_folder(output, "--output")
     prep = Preprocessing.of_checkpoint(checkpoint)
     if images.classes != prep.classes:
         raise UserError(f"--data.source: its classes are {list(images.classes)}, the checkpoint's {list(prep.classes)}")

@@ -2,15 +2,13 @@
 
 import io
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from customresnet.errors import UserError
-from customresnet.files import as_csv, write_atomically
+from customresnet.files import as_csv, make_folder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +61,7 @@ def write_page(folder: Path, title: str, views: Iterable[View]) -> Path:
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
 
-    make_folder(folder)
+    make_folder(folder, "--output")
     views = list(views)
     for view in views:
         save(view, folder)
@@ -79,16 +77,6 @@ def write_page(folder: Path, title: str, views: Iterable[View]) -> Path:
     page = environment.get_template("page.html").render(title=title, views=views)
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of a page, or say that it cannot be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no permission to write into {folder}")
-    except OSError as error:
-        raise UserError(f"cannot write to --output {folder} ({error})") from error
 
 
 def save(view: View, folder: Path) -> None:

@@ -41,6 +41,7 @@ class LRFindCommand(RunTrainer):
             raise UserError(f"--repeat must be at least 1; received {repeat}")
         if update:
             recipes.with_options(update, f"--update {update}", "model", {})
+        self._refuse_several_devices("the LR range test")
         self._make_log_folder()
         self._read_images(datamodule)
         self.print(opening_lines(self, model, datamodule, self._precision_reason))
@@ -57,7 +58,6 @@ class LRFindCommand(RunTrainer):
         return result
 
     def _find_bounds(self, model: ImageClassifier, datamodule: CIFAR10DataModule, test: LRRangeTest) -> LRRangeResult:
-        self._refuse_several_devices("the LR range test")
         self.print(f"LR range test: {test.steps} steps, LR {test.min:g} to {test.max:g}")
         result = run_lr_range_test(model, datamodule, test, **shared_options(self))
         found = ", ".join(f"{name} {lr:.2e}" for name, lr in result.candidates.items())
@@ -68,7 +68,6 @@ class LRFindCommand(RunTrainer):
     def _repeat_test(
         self, model: ImageClassifier, datamodule: CIFAR10DataModule, test: LRRangeTest, repeat: int
     ) -> RepeatedLRRange:
-        self._refuse_several_devices("the LR range test")
         self.print(f"LR range test with {repeat} seeds: {test.steps} steps, LR {test.min:g} to {test.max:g}")
         first, failure = datamodule.seed, None
         result = RepeatedLRRange([], [])

@@ -151,13 +151,13 @@ class RunTrainer(pl.Trainer):
     def _refuse_several_devices(self, what: str) -> None:
         if self.world_size > 1:
             raise UserError(
-                f"{what} runs on one device: find the learning rates with --trainer.devices 1, then pass "
-                "--model.lr_max and --model.lr_min"
+                f"{what} runs on one device; received {self.world_size}: find the learning rates with "
+                "--trainer.devices 1, then pass --model.lr_max and --model.lr_min"
             )
 
     def _make_log_folder(self) -> None:
         if self.logger is not None and not self.fast_dev_run and self.is_global_zero:
-            self._make(Path(self.logger.log_dir or "."))
+            files.make_folder(Path(self.logger.log_dir or "."), "--trainer.default_root_dir")
 
     def _show_figure(self, name: str, title: str, draw: Callable[[], "Figure"]) -> None:
         """Put a figure into the log folder and into TensorBoard."""
@@ -167,12 +167,6 @@ class RunTrainer(pl.Trainer):
             self.print(f"plot: {files.shown(path)}")
             self.logger.experiment.add_figure(title, figure)
             self.logger.experiment.flush()
-
-    def _make(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to --trainer.default_root_dir {self.default_root_dir} ({error})") from error
 
 
 class CheckpointFiles(TorchCheckpointIO):

@@ -27,7 +27,8 @@ class ScheduleCommand(RunTrainer):
         Args:
             model: Gives the policy and its bounds. Without bounds, learning rates are shares of LRMAX.
             datamodule: Gives the number of images.
-            ckpt_path: Show the schedule of a run: last, a checkpoint or a run's folder.
+            ckpt_path: Show the schedule of a run, in its folder: last, a checkpoint or a run's folder. From Python,
+                hand over its model, too.
             lr_find: Not used; here so that every flag of fit is taken.
             steps_per_epoch: Optimizer steps in an epoch, instead of those that the images make.
         """
@@ -46,7 +47,7 @@ class ScheduleCommand(RunTrainer):
         folder = Path(self.default_root_dir) / runs.LOGS / self.run_name
         if ckpt_path:
             folder = runs.run_folder(Path(self._resolve(ckpt_path)))
-        self._make(folder)
+        files.make_folder(folder, "--trainer.default_root_dir")
         result.save(folder)
         self.print("\n".join(result.lines()))
         self.print(f"written: {files.shown(folder.resolve() / 'schedule.png')} and schedule.csv")

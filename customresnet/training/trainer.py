@@ -42,6 +42,9 @@ class Trainer(LRFindCommand, LRSweepCommand, ScheduleCommand, EvaluationCommands
             if (folder / runs.RESULT).is_file():
                 raise UserError(f"--ckpt_path {ckpt_path}: this run is finished; see {folder / runs.RESULT}")
             self._go_on_in(folder)
+        bounds_are_sought = not ckpt_path and None in (model.hparams["lr_max"], model.hparams["lr_min"])
+        if bounds_are_sought and not self.fast_dev_run:
+            self._refuse_several_devices("the LR range test")
         self._read_images(datamodule)
         if not self.fast_dev_run:
             per_epoch = self._steps_per_epoch(len(datamodule.train_images), datamodule.batch_size)
@@ -53,7 +56,7 @@ class Trainer(LRFindCommand, LRSweepCommand, ScheduleCommand, EvaluationCommands
             )
         self._make_log_folder()
         self.print(opening_lines(self, model, datamodule, self._precision_reason))
-        if not ckpt_path and None in (model.hparams["lr_max"], model.hparams["lr_min"]):
+        if bounds_are_sought:
             if self.fast_dev_run:
                 self.print(f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
             else:
