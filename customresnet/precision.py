@@ -15,11 +15,11 @@ def device_kind(accelerator: str) -> str:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether oneDNN has bf16 convolutions here, and may use them."""
+    """Whether oneDNN has bf16 convolutions here, and ONEDNN_MAX_CPU_ISA does not hold it to AVX2."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     if not any(check() for check in checks if check):
         return False
-    # True on any AVX-512, so not enough alone, but it heeds ONEDNN_MAX_CPU_ISA
+    # true on any AVX-512, so not enough alone
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
@@ -35,7 +35,7 @@ def resolve_precision(precision: str, accelerator: str) -> tuple[str, str]:
             precision = "bf16-mixed"  # what Lightning makes of it, too
         if kind == "cpu" and "bf16" in precision and not cpu_has_bf16():
             return precision, (
-                f"as asked; warning: this CPU has no {BF16_CPU_FLAGS}, so bf16 convolutions run many times slower "
+                f"as asked; warning: oneDNN has no {BF16_CPU_FLAGS} here, so bf16 convolutions run many times slower "
                 "than --trainer.precision 32-true"
             )
         return precision, "as asked"
@@ -49,7 +49,7 @@ def resolve_precision(precision: str, accelerator: str) -> tuple[str, str]:
         return "32-true", "Apple's MPS"
     if cpu_has_bf16():
         return "bf16-mixed", f"the CPU has {BF16_CPU_FLAGS}"
-    return "32-true", f"the CPU has no {BF16_CPU_FLAGS}"
+    return "32-true", f"oneDNN has no {BF16_CPU_FLAGS} here"
 
 
 def autocast_type(kind: str) -> torch.dtype | None:

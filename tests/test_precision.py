@@ -46,6 +46,8 @@ def test_auto_takes_what_the_hardware_is_fast_at(machine, hardware, accelerator,
     chosen, reason = resolve_precision("auto", accelerator)
     assert chosen == expected
     assert reason
+    if not (hardware.get("cuda") or hardware.get("mps") or expected == "bf16-mixed"):
+        assert reason == "oneDNN has no AVX512-BF16 or AMX here"
 
 
 def test_bf16_by_hand_on_a_cpu_without_it_is_done_with_a_warning(machine):
