@@ -26,7 +26,7 @@ def compare(*runs: str, data: DataOptions = DataOptions(), output: Path | None =
     """Compare runs: writes a page with a table, curves and tests of their differences, and these as files.
 
     Args:
-        runs: Folders of runs, checkpoints, or folders with runs beneath them. Default: lightning_logs.
+        runs: Folders of runs, checkpoints, folders with runs beneath them, or pretrained. Default: lightning_logs.
         data: Where the test images are.
         output: Folder to write to. Default: lightning_logs/compare.
 

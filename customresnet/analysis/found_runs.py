@@ -19,7 +19,7 @@ def find_runs(given: Iterable[str]) -> list[RecordedRun]:
     """Read all runs that the user means, each once.
 
     Args:
-        given: Folders of runs, checkpoints, and folders with runs beneath them.
+        given: Folders of runs, checkpoints, folders with runs beneath them, and pretrained.
 
     Raises:
         UserError: There is nothing of that name, or no run in it, or a checkpoint by itself is damaged.
@@ -35,7 +35,7 @@ def find_runs(given: Iterable[str]) -> list[RecordedRun]:
 
 
 def _meant_by(word: str) -> list[Path]:
-    path = Path(word)
+    path = runs.SHIPPED if word == runs.PRETRAINED else Path(word)
     if path.is_file():
         folder = path.parent.parent
         is_last = (path.parent.name, path.name) == (runs.CHECKPOINTS, runs.LAST) and _is_run(folder)

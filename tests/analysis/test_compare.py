@@ -11,6 +11,7 @@ import torch
 import yaml
 from scipy.stats import binomtest
 
+from customresnet import runs
 from customresnet.analysis.compare import text_table
 from customresnet.analysis.found_runs import find_runs, short_names
 from customresnet.analysis.overlaid_curves import overlaid_curves
@@ -184,6 +185,8 @@ def test_runs_are_found_in_order_and_each_once(run, small_run):
     assert [found.name for found in find_runs(["lightning_logs/b", "lightning_logs/b/version_0/"])] == [
         *("b/version_0", "b/version_9", "b/version_10")
     ]
+    (shipped,) = find_runs(["pretrained", str(runs.SHIPPED)])
+    assert shipped.name == "advanced_net.safetensors"
 
 
 def test_names_are_short_and_tell_runs_apart():
