@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 fit: $(STAMP) ## Find the learning rates and train CustomResNet on CIFAR-10 for 24 epochs
 	$(RUN) fit $(ARGS)
 
-demo: $(STAMP) ## See the whole path in a minute or two on scikit-learn's digits: no download, no GPU
+demo: $(STAMP) ## See the whole path in a minute or two on scikit-learn's digits: no data to download, no GPU
 	$(RUN) fit --config demo $(ARGS)
 
 lr-find: $(STAMP) ## Run the LR range test alone: lr_find.png and lr_find.json
