@@ -22,32 +22,41 @@ def products(size: int = 2048, seconds: float = 2.0) -> dict[str, float]:
     return result
 
 
-def convolutions(batch_size: int = 512, seconds: float = 1.0) -> dict[str, float]:
-    """The network's own convolutions and linear layer alone, forward and backward, at the precision that fit takes."""
+def convolutions(batch_size: int = 512, seconds: float = 1.0) -> dict[str, Any]:
+    """The network's own convolutions and linear layer alone, forward and backward, at the precision that fit takes.
+
+    Returns:
+        Images a second and GFLOP/s of all together, and GFLOP/s of each.
+    """
     keep_freed_memory()
     kind = autocast_type("cpu") or torch.float32
     network, x = CustomResNet().to(kind).to(memory_format=torch.channels_last), torch.randn(2, 3, 32, 32).to(kind)
-    shapes: list[tuple[nn.Module, torch.Size]] = []
+    shapes: list[tuple[str, nn.Module, torch.Size]] = []
     hooks = [
-        layer.register_forward_hook(lambda layer, inputs, _: shapes.append((layer, inputs[0].shape)))
-        for layer in network.modules()
+        layer.register_forward_hook(lambda layer, inputs, _, name=name: shapes.append((name, layer, inputs[0].shape)))
+        for name, layer in network.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
     network(x)
     for hook in hooks:
         hook.remove()
-    total, operations = 0.0, 0.0
-    for number, (layer, shape) in enumerate(shapes):
+    times, operations = {}, {}
+    for number, (name, layer, shape) in enumerate(shapes):
         inputs = torch.randn(batch_size, *shape[1:]).to(kind)
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         inputs.requires_grad_(number > 0)  # nobody needs the image's gradient
         gradient = torch.randn_like(layer(inputs))
         wanted = [layer.weight, inputs] if number else [layer.weight]
-        total += best_time(partial(_forward_and_backward, layer, inputs, gradient, wanted), seconds)
+        times[name] = best_time(partial(_forward_and_backward, layer, inputs, gradient, wanted), seconds)
         weight: Any = layer.weight
-        operations += 2 * weight[0].numel() * gradient.numel() * (3 if number else 2)
-    return {"images_per_second": batch_size / total, "gflops": operations / total / 1e9}
+        operations[name] = 2 * weight[0].numel() * gradient.numel() * (3 if number else 2)
+    total = sum(times.values())
+    return {
+        "images_per_second": batch_size / total,
+        "gflops": sum(operations.values()) / total / 1e9,
+        "layers": {name: operations[name] / times[name] / 1e9 for name in times},
+    }
 
 
 def _forward_and_backward(layer: nn.Module, inputs: Tensor, gradient: Tensor, wanted: list[Any]) -> None:

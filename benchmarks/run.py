@@ -1,6 +1,6 @@
 """How fast training is here, beside what people would otherwise use, and how far from what the machine can do.
 
-    make bench             # about 22 minutes on two cores with bf16
+    make bench             # 20 minutes on two cores with bf16, MINUTES without
     make bench QUICK=1     # a look: small batches, once, nothing compiled
 
 Every measurement is a process of its own; all are taken in turn, again and again, so that what else the machine does
@@ -114,21 +114,22 @@ def measurements(quick: bool) -> dict[str, Measurement]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small batches, once, nothing compiled")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured (default: 3; quick: 1)")
+    parser.add_argument("--rounds", type=int, help="how often all is measured (default: 3; 2 without bf16; quick: 1)")
     parser.add_argument("--output", type=Path, help="JSON file (default: benchmarks/results/PROCESSOR.json)")
     args = parser.parse_args()
-    rounds, started = args.rounds or (1 if args.quick else 3), time.monotonic()
+    bf16, started = cpu_has_bf16(), time.monotonic()
+    rounds = args.rounds or (1 if args.quick else 3 if bf16 else 2)
     processor = device_name(torch.device("cpu"))
     results: dict[str, Any] = {
         "processor": processor,
-        "bf16": cpu_has_bf16(),
+        "bf16": bf16,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "quick": args.quick,
         "samples": {},
     }
     name = "quick" if args.quick else "".join(c if c.isalnum() else "-" for c in processor.lower()).replace("--", "-")
-    output = args.output or RESULTS / f"{name}{'-bf16' * (results['bf16'] and not args.quick)}.json"
+    output = args.output or RESULTS / f"{name}{'-bf16' * (bf16 and not args.quick)}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     planned = measurements(args.quick)
     labels = {key: measurement.label for key, measurement in planned.items()}
@@ -218,6 +219,13 @@ def table(results: dict[str, Any], planned: dict[str, Measurement]) -> str:
     lines += ["", "| a step's time | memory handed back | memory kept |", "|---|---|---|"]
     for part in profiles[0]:
         lines.append(f"| {part} | " + " | ".join(f"{1000 * column[part]:,.0f} ms" for column in profiles) + " |")
+    layers = [sample["layers"] for sample in results["samples"]["convolutions"] if "layers" in sample]
+    if layers:
+        lines += ["", "| layer alone, forward and backward | GFLOP/s |", "|---|---|"]
+        lines += [f"| `{name}` | {statistics.median(each[name] for each in layers):,.0f} |" for name in layers[0]]
+        products = results["samples"]["products"]
+        for kind in sorted(products[0].keys() - {"peak_gib"}):
+            lines.append(f"| product of large matrices, {kind} | {statistics.median(s[kind] for s in products):,.0f} |")
     return "\n".join(lines)
 
 

@@ -51,9 +51,15 @@ def test_the_profile_shares_a_step_out():
 
 def test_the_ceiling_counts_the_operations_of_a_training_step():
     measured = cases.convolutions(batch_size=2, seconds=0.01)
-    first, *rest = [layer.flops for layer in layer_table(CustomResNet()) if layer.flops]
+    counted = [layer for layer in layer_table(CustomResNet()) if layer.flops]
+    first, *rest = [layer.flops for layer in counted]
     operations = 2 * first + 3 * sum(rest)  # forward, weights' gradient and, but for the images, the input's
     assert measured["gflops"] * 1e9 / measured["images_per_second"] == pytest.approx(operations)
+    seconds = sum(  # each layer's operations over its speed add up to the whole
+        (2 if number == 0 else 3) * layer.flops / (speed * 1e9)
+        for number, (layer, speed) in enumerate(zip(counted, measured["layers"].values(), strict=True))
+    )
+    assert seconds == pytest.approx(1 / measured["images_per_second"])
 
 
 def test_a_stopwatch_leaves_the_warm_up_out(monkeypatch):
