@@ -53,9 +53,12 @@ class RunProgress(TQDMProgressBar):
 
     @staticmethod
     def _figures(trainer: pl.Trainer, pl_module: Any) -> dict[str, str]:
+        # Of several processes only this one draws a bar, so it shows its own share: a metric's own `compute`, which
+        # torchmetrics wraps, would wait for the others to join in.
         metrics = pl_module.metrics["train_"]
+        loss, accuracy = (type(metric).compute(metric).item() for metric in (metrics["loss"], metrics["acc"]))
         return {
-            "loss": f"{metrics['loss'].compute().item():.4f}",
-            "acc": f"{metrics['acc'].compute().item():.2%}",
+            "loss": f"{loss:.4f}",
+            "acc": f"{accuracy:.2%}",
             "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.2e}",
         }

@@ -98,6 +98,9 @@ import pytorch_lightning as pl
 import torch
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
+from customresnet.training import progress
+
+progress.interactive = lambda: True  # the first process draws a bar, as in a terminal
 
 
 class Seen(pl.Callback):
@@ -107,23 +110,29 @@ class Seen(pl.Callback):
     def on_train_batch_start(self, trainer, model, batch, batch_idx):
         self.batches.append((trainer.current_epoch, batch[0].clone()))
 
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if trainer.is_global_zero:
+            trainer.progress_bar_callback.train_progress_bar.last_print_t = 0  # to be drawn again after each step
+
     def on_train_end(self, trainer, model):
         torch.save(self.batches, f"seen{trainer.global_rank}.pt")
 
 
-options = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "precision": "32-true", "enable_progress_bar": False}
+options = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "precision": "32-true"}
 data = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine="batch")
 model = ImageClassifier(width=4, lr_max=3e-3, lr_min=1e-4)
-Trainer(max_epochs=2, logger=False, callbacks=[Seen()], **options).fit(model, datamodule=data)
+trainer = Trainer(max_epochs=2, callbacks=[Seen()], **options)
+trainer.fit(model, datamodule=data)
 """
 
 
-def test_two_processes_with_the_batch_engine_show_the_images_that_one_shows(tmp_path):
+def test_two_processes_with_the_batch_engine_show_and_count_the_images_that_one_does(tmp_path, monkeypatch):
     """Each image once an epoch, augmented as one process would; a second time only to make the shares equal."""
     script = tmp_path / "fit.py"
     script.write_text(TWO_PROCESSES)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    words = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run([sys.executable, script], **words)
     assert done.returncode == 0, done.stderr[-2000:]
     shares = [torch.load(tmp_path / f"seen{rank}.pt") for rank in range(2)]
     alone = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine="batch")
@@ -137,6 +146,13 @@ def test_two_processes_with_the_batch_engine_show_the_images_that_one_shows(tmp_
         both = Counter(seen[0] + seen[1])
         assert both.keys() == expected.keys()
         assert (both - expected).total() == 1
+    monkeypatch.chdir(tmp_path)
+    together = read_json(Path("lightning_logs/customresnet/version_0/result.json"))
+    options = {"precision": "32-true", "enable_progress_bar": False, "logger": False}
+    figures = Trainer(**options).test(ImageClassifier(width=4), datamodule=alone, ckpt_path="last")
+    assert together["test/images"] == 360
+    assert together["test/correct"] == figures["test/correct"]
+    assert together["test/loss"] == pytest.approx(figures["test/loss"], rel=1e-5)
 
 
 def unfinished(run) -> None:
