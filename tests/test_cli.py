@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 
-from customresnet import ImageClassifier, cli, recipes
+from customresnet import CIFAR10DataModule, ImageClassifier, Trainer, cli, recipes
 from customresnet.data.augment import CIFAR10_MEAN
 from customresnet.plain_commands import PLAIN_COMMANDS
 from tests.conftest import BOUNDS, SMALL, make_tree, read_json
@@ -359,6 +360,36 @@ def test_the_best_checkpoint_is_the_best_also_when_the_run_was_resumed(run):
     assert "dirpath has changed" not in outcome.err
     assert "/360" in outcome.out
     assert read_json(folder / "result.json")["test/images"] == 360
+
+
+class Worsening(pl.Callback):
+    """Epoch 2 is killed, or forgets all that was learned before it is evaluated."""
+
+    def __init__(self, killed: bool) -> None:
+        self.killed = killed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if trainer.current_epoch == 1 and self.killed:
+            raise RuntimeError("killed")
+
+    def on_validation_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            torch.nn.init.zeros_(model.net.head.weight)
+
+
+def test_a_resumed_run_keeps_an_earlier_best_checkpoint(tmp_path):
+    def fit(killed: bool, ckpt_path: str | None = None) -> Path:
+        options = {"precision": "32-true", "default_root_dir": str(tmp_path), "enable_progress_bar": False}
+        trainer = Trainer(max_epochs=2, callbacks=[Worsening(killed)], **options)
+        data = CIFAR10DataModule(source="digits", batch_size=128, val_size=200, seed=0)
+        trainer.fit(ImageClassifier(width=4, lr_max=1e-2, lr_min=1e-2), data, ckpt_path=ckpt_path)
+        return Path(trainer.log_dir) / "checkpoints"
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(killed=True)
+    checkpoints = fit(killed=False, ckpt_path="last")
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["epoch"] == 1
+    assert torch.load(checkpoints / "best.ckpt", weights_only=True)["epoch"] == 0
 
 
 def test_a_run_that_stops_between_evaluations_is_evaluated_at_its_end(run):

@@ -63,7 +63,7 @@ class Trainer(LRFindCommand, LRSweepCommand, ScheduleCommand, EvaluationCommands
                 self._find_bounds(model, datamodule, lr_find).set_missing_bounds(model)
         if datamodule.val_size and self.checkpoint_callback and self._best is None:
             self._best = one_checkpoint("best", monitor="val/acc", mode="max")
-            self.callbacks.append(self._best)
+            self.callbacks.insert(-1, self._best)  # before the last checkpoint is written, which is to know of it
         super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         if self.fast_dev_run or not self.run_log.rows:
             return
