@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from customresnet.data.batches import Batch, fold
@@ -18,6 +18,7 @@ from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.preprocessing import Preprocessing
 from customresnet.errors import UserError
 from customresnet.models import NetworkName, build_network, default_width
+from customresnet.training.mean_loss import MeanLoss
 from customresnet.training.one_cycle import Anneal
 from customresnet.training.schedule import POLICIES, Policy, PolicyName
 from customresnet.training.triangular import CycleMode
@@ -85,7 +86,7 @@ class ImageClassifier(pl.LightningModule):
         self._scheduled_steps: int | None = None
         self.metrics = nn.ModuleDict(  # "train" alone is a method of every module
             {
-                stage: nn.ModuleDict({"loss": MeanMetric(), "acc": MulticlassAccuracy(num_classes, average="micro")})
+                stage: nn.ModuleDict({"loss": MeanLoss(), "acc": MulticlassAccuracy(num_classes, average="micro")})
                 for stage in ("train_", "val_", "test_")
             }
         )
@@ -135,7 +136,7 @@ class ImageClassifier(pl.LightningModule):
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         metrics: Any = self.metrics[stage + "_"]
-        metrics["loss"].update(loss.detach(), weight=len(labels))
+        metrics["loss"].update(loss.detach(), len(labels))
         metrics["acc"].update(logits.detach(), labels)
         self.log_dict(
             {f"{stage}/loss": metrics["loss"], f"{stage}/acc": metrics["acc"]},

@@ -1,21 +1,29 @@
 """The classifier: every image counted, Adam along the curve, checkpoints that explain themselves."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.errors import UserError
+from customresnet.training.mean_loss import MeanLoss
 from customresnet.training.schedule import Schedule
 from tests.conftest import read_json
 
 
-def fit(tmp_path, epochs: int = 1, **options) -> tuple[Trainer, ImageClassifier]:
+def fit(
+    tmp_path, epochs: int = 1, callbacks: tuple[pl.Callback, ...] = (), **options
+) -> tuple[Trainer, ImageClassifier]:
     """A short run on the digits through the Python interface."""
     data = CIFAR10DataModule(source="digits", batch_size=128, seed=0)
     torch.manual_seed(0)
     model = ImageClassifier(width=4, lr_max=3e-3, lr_min=1e-4, **options)
-    trainer = Trainer(max_epochs=epochs, precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False)
+    settings = {"precision": "32-true", "default_root_dir": str(tmp_path), "enable_progress_bar": False}
+    trainer = Trainer(max_epochs=epochs, callbacks=list(callbacks), **settings)
     trainer.fit(model, datamodule=data)
     return trainer, model
 
@@ -112,6 +120,46 @@ def test_training_changes_every_weight(trained):
     before = ImageClassifier(width=4).state_dict()
     same = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
     assert same == []
+
+
+class Operations(TorchDispatchMode, pl.Callback):
+    """Count the operators of each training step, the trainer's and the callbacks' own included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Counter] = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.steps[-1][operator.name().partition(".")[0]] += 1
+        return operator(*args, **(kwargs or {}))
+
+    def on_train_batch_start(self, *_):
+        self.steps.append(Counter())
+        self.__enter__()
+
+    def on_train_batch_end(self, *_):
+        self.__exit__(None, None, None)
+
+
+def test_no_step_reads_a_figure_off_the_device(tmp_path):
+    """A GPU would have to finish all its work before each."""
+    operations = Operations()
+    fit(tmp_path, callbacks=(operations,))
+    assert len(operations.steps) == 12
+    assert all(step["aten::convolution"] for step in operations.steps)
+    assert [step["aten::_local_scalar_dense"] for step in operations.steps] == [0] * 12
+
+
+def test_a_loss_is_the_mean_over_images_and_never_hides_that_a_run_diverged():
+    loss = MeanLoss()
+    loss.update(torch.tensor(1.0), 512)
+    loss.update(torch.tensor(3.0), 336)
+    assert loss.compute().item() == pytest.approx((512 * 1 + 336 * 3) / 848)
+    loss.update(torch.tensor(float("nan")), 512)
+    assert loss.compute().isnan()
+    loss.reset()
+    loss.update(torch.tensor(2.0), 1)
+    assert loss.compute().item() == 2.0
 
 
 def test_network_and_batches_are_channels_last():
