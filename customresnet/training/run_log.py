@@ -20,6 +20,7 @@ from customresnet.data.batch_engine import BatchEngine
 from customresnet.data.batches import Batch, BatchRequests, ImageBatches
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.pictures import image_grid
+from customresnet.training.schedule import momentum_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,9 +66,13 @@ class RunLog(pl.Callback):
             self._draw(trainer.logger.experiment, trainer, pl_module)
         self._clock = time.monotonic()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
-        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+    def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
+        group = trainer.optimizers[0].param_groups[0]
+        self._lr = group["lr"]
         self.images += len(batch[1]) * trainer.world_size
+        # Lightning's LearningRateMonitor would copy both to a GPU, and wait for it, each step
+        if trainer.logger and trainer.log_every_n_steps and trainer.global_step % trainer.log_every_n_steps == 0:
+            trainer.logger.log_metrics({"lr": self._lr, "lr-momentum": momentum_of(group)}, trainer.global_step)
 
     @property
     def seconds(self) -> float:

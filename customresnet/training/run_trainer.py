@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -83,8 +83,6 @@ class RunTrainer(pl.Trainer):
         own: list[pl.Callback] = [self.run_log]
         if enable_progress_bar:
             own.append(RunProgress())
-        if logger:
-            own.append(LearningRateMonitor(logging_interval="step", log_momentum=True))
         if enable_checkpointing:
             own.append(one_checkpoint(Path(runs.LAST).stem))
         super().__init__(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch.optim import Optimizer
@@ -54,14 +54,14 @@ class Schedule:
         """Read every step off the scheduler that training builds, by stepping it; ``optimizer`` is used up."""
         scheduler = policy.scheduler(optimizer, total_steps, steps_per_epoch)
         group = optimizer.param_groups[0]
-        adam = "betas" in group
         lr, momentum = [], []
         for _ in range(total_steps):
             lr.append(float(group["lr"]))
-            momentum.append(float(group["betas"][0] if adam else group["momentum"]))
+            momentum.append(momentum_of(group))
             optimizer.step()
             scheduler.step()
-        return cls(policy, steps_per_epoch, lr, momentum, "beta1" if adam else "momentum", assumed)
+        name = "beta1" if "betas" in group else "momentum"
+        return cls(policy, steps_per_epoch, lr, momentum, name, assumed)
 
     def rows(self) -> list[dict[str, float]]:
         """One row a step: step (from 0), epoch (from 1), lr, momentum."""
@@ -122,3 +122,8 @@ class Schedule:
 
     def _in_steps(self, epochs: "ArrayLike") -> "ArrayLike":
         return np.asarray(epochs) * self.steps_per_epoch
+
+
+def momentum_of(group: dict[str, Any]) -> float:
+    """The momentum of an optimizer's parameter group; of Adam, beta1."""
+    return float(group["betas"][0] if "betas" in group else group["momentum"])
