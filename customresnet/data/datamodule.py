@@ -89,7 +89,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         self._train: LabelledImages | None = None
         self._val: LabelledImages | None = None
         self._test: LabelledImages | None = None
-        self._moved: dict[int, LabelledImages] = {}
+        self._moved: dict[tuple[int, torch.device], LabelledImages] = {}
 
     def _check_options(self) -> None:
         if self.batch_size < 1:
@@ -181,9 +181,10 @@ class CIFAR10DataModule(pl.LightningDataModule):
         device = self._device()
         if data.images.device == device:
             return data
-        if id(data) not in self._moved:
-            self._moved[id(data)] = data.to(device)
-        return self._moved[id(data)]
+        key = id(data), device
+        if key not in self._moved:
+            self._moved[key] = data.to(device)
+        return self._moved[key]
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -202,7 +203,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
             ),
             "num_workers": workers,
             "persistent_workers": workers > 0,
-            "pin_memory": torch.cuda.is_available() and not data.images.is_cuda,
+            "pin_memory": self._device().type == "cuda" and not data.images.is_cuda,
             "multiprocessing_context": _process_start_method() if workers else None,
             "generator": torch.Generator(),  # the loader draws a base seed it never needs: not from the global state
         }
