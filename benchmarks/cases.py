@@ -115,10 +115,10 @@ def notebook(steps: int, batch_size: int = 512, workers: int = 0) -> dict[str, f
     return watch.result()
 
 
-def bare(steps: int, batch_size: int = 512, compile: bool = True) -> dict[str, float]:
+def bare(steps: int, batch_size: int = 512, compile: bool = False, width: int = 64) -> dict[str, float]:
     """The tightest loop without Lightning: the same network, batches and precision as fit, and nothing else."""
     keep_freed_memory()
-    network: nn.Module = CustomResNet().to(memory_format=torch.channels_last)
+    network: nn.Module = CustomResNet(width=width).to(memory_format=torch.channels_last)
     if compile:
         network.compile(dynamic=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=POLICY.lr_max, fused=True)
@@ -236,7 +236,7 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
 def main() -> None:
     name, options = sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
     result = CASES[name](**options)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     print("RESULT " + json.dumps({**result, "peak_gib": peak}))
 
 

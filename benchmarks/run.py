@@ -1,6 +1,6 @@
 """How fast training is here, beside what people would otherwise use, and how far from what the machine can do.
 
-    make bench             # 20 minutes on two cores with bf16, MINUTES without
+    make bench             # 20 minutes on two cores with bf16
     make bench QUICK=1     # a look: small batches, once, nothing compiled
 
 Every measurement is a process of its own; all are taken in turn, again and again, so that what else the machine does
@@ -35,6 +35,7 @@ LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "num
 GOALS = {
     "fit_over_bare": ("`fit` ÷ bare loop, compiled or not, whichever is faster", "0.98"),
     "fit_over_notebook": ("`fit` ÷ notebook loop", "2.9 with bf16, 1.3 without"),
+    "overhead_ms": ("what `fit` adds to a step of the bare loop, in ms (width 8, batch 32)", ""),
     "ceiling_share": ("`fit` ÷ the convolutions alone", "0.85"),
     "batch_over_albumentations": ("batch engine ÷ Albumentations, one process", "5"),
     "large_over_small": ("`fit` with 50,000 images ÷ with 12,500", "0.95 to 1.05"),
@@ -65,12 +66,15 @@ def measurements(quick: bool) -> dict[str, Measurement]:
     """Everything that is measured, by the name that it has in the results."""
     size = {"steps": 3, "batch_size": 64 if quick else 512}
     short = {**size, "compile": False}
+    tiny = {"steps": 300, "batch_size": 32, "width": 8}  # so short that what stands around them shows
     images = {"images": 2_000 if quick else 10_000}
     chosen = {
         "notebook": Measurement("notebook loop (fp32, NCHW)", "notebook", size),
         "bare": Measurement("bare loop", "bare", short),
         "fit_batch": Measurement("fit, batch engine", "fit", {**short, "engine": "batch"}),
         "fit_albumentations": Measurement("fit, Albumentations", "fit", {**short, "engine": "albumentations"}),
+        "bare_tiny": Measurement("bare loop, width 8, batch 32", "bare", tiny),
+        "fit_tiny": Measurement("fit, batch engine, width 8, batch 32", "fit", tiny),
         "input_batch": Measurement("input: batch engine", "pipeline", {**images, "kind": "batch"}),
         "input_albumentations": Measurement("input: Albumentations", "pipeline", {**images, "kind": "albumentations"}),
         "products": Measurement("matrix products", "products", {"seconds": 0.5 if quick else 2.0}),
@@ -180,6 +184,9 @@ def ratios(samples: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, floa
         "help_over_import": tuple([sample["seconds"] for sample in samples[name]] for name in ("help", "import")),
     }
     found = {name: spread([a / b for a, b in zip(*pair, strict=True)]) for name, pair in pairs.items() if pair[0]}
+    if "fit_tiny" in samples:
+        rounds = zip(samples["fit_tiny"], samples["bare_tiny"], strict=True)
+        found["overhead_ms"] = spread([1000 * (a["seconds_per_step"] - b["seconds_per_step"]) for a, b in rounds])
     if "images_50000" in samples:
         found["peak_gib"] = spread([sample["peak_gib"] for sample in samples["images_50000"]])
     return found
@@ -208,9 +215,11 @@ def table(results: dict[str, Any], planned: dict[str, Measurement]) -> str:
     for key, samples in results["samples"].items():
         if "images_per_second" not in samples[0]:
             continue
-        s, peak = spread([sample["images_per_second"] for sample in samples]), max(x["peak_gib"] for x in samples)
+        s = spread([sample["images_per_second"] for sample in samples])
+        alone = not planned[key].options.get("workers")  # the memory of others is not counted
+        peak = f"{max(sample['peak_gib'] for sample in samples):.2f} GiB" if alone else ""
         bounds = f"{s['lowest']:,.0f} to {s['highest']:,.0f}" if len(samples) > 1 else ""
-        lines.append(f"| {planned[key].label} | {s['median']:,.0f} images/s | {bounds} | {peak:.2f} GiB |")
+        lines.append(f"| {planned[key].label} | {s['median']:,.0f} images/s | {bounds} | {peak} |")
     lines += ["", "| ratio, taken round by round | median | lowest to highest | goal |", "|---|---|---|---|"]
     for name, s in results["ratios"].items():
         words, goal = GOALS[name]
