@@ -1,6 +1,6 @@
 """How fast training is here, beside what people would otherwise use, and how far from what the machine can do.
 
-    make bench             # 20 minutes on two cores with bf16
+    make bench             # 20 minutes on two cores with bf16, 39 without
     make bench QUICK=1     # a look: small batches, once, nothing compiled
 
 Every measurement is a process of its own; all are taken in turn, again and again, so that what else the machine does
@@ -105,13 +105,13 @@ def measurements(quick: bool) -> dict[str, Measurement]:
         label = f"input: Albumentations, {workers} worker" + "s" * (workers > 1)
         chosen[f"input_albumentations_{workers}"] = Measurement(label, "pipeline", options)
     for count in (12_500, 25_000, 50_000):
-        chosen[f"images_{count}"] = Measurement(f"{count:,} images", "fit", {**short, "images": count})
+        chosen[f"images_{count}"] = Measurement(f"fit, {count:,} images", "fit", {**short, "images": count})
     for batch_size in (128, 256, 1024, 2048):
         options = {**short, "batch_size": batch_size, "steps": max(2, 1024 // batch_size)}
-        chosen[f"batch_{batch_size}"] = Measurement(f"batch {batch_size}", "fit", options, once=True)
+        chosen[f"batch_{batch_size}"] = Measurement(f"fit, batch {batch_size}", "fit", options, once=True)
     for width in (32, 128):
         options = {**short, "width": width, "steps": 2}
-        chosen[f"width_{width}"] = Measurement(f"width {width}", "fit", options, once=True)
+        chosen[f"width_{width}"] = Measurement(f"fit, width {width}", "fit", options, once=True)
     return chosen
 
 

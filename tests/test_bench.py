@@ -127,7 +127,7 @@ def test_everything_planned_names_a_case_and_can_be_written_down():
             json.dumps(measurement.options)
 
 
-@pytest.mark.parametrize("name", ["amd-epyc-2-cores-bf16"])
+@pytest.mark.parametrize("name", ["amd-epyc-2-cores-bf16", "amd-epyc-2-cores"])
 def test_the_document_holds_the_tables_of_the_results(name):
     document = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
     results = read_json(run.RESULTS / f"{name}.json")
