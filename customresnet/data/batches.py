@@ -1,4 +1,4 @@
-"""Which images make up each batch: every random draw is a pure function of (seed, epoch, process, batch)."""
+"""Which images make up each batch; draws depend on (seed, epoch) and on the process and batch, or on the image."""
 
 import math
 from collections.abc import Iterator

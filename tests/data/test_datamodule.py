@@ -120,6 +120,12 @@ def test_a_part_of_the_training_images_is_stratified_seeded_and_held_out_images_
     assert len(digits(train_size=1437).train_images) == 1437
 
 
+def test_a_run_on_the_cpu_pins_no_memory_though_there_be_a_gpu(monkeypatch):
+    module = digits()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not any(loader.pin_memory for loader in (module.train_dataloader(), module.test_dataloader()))
+
+
 def test_without_held_out_images_evaluation_sees_the_test_images():
     module = digits()
     assert module.val_dataloader().dataset.data is module.test_images
