@@ -121,6 +121,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="how often all is measured (default: 3; 2 without bf16; quick: 1)")
     parser.add_argument("--output", type=Path, help="JSON file (default: benchmarks/results/PROCESSOR.json)")
     args = parser.parse_args()
+    if args.rounds is not None and args.rounds < 1:
+        parser.error(f"--rounds must be at least 1; received {args.rounds}")
     bf16, started = cpu_has_bf16(), time.monotonic()
     rounds = args.rounds or (1 if args.quick else 3 if bf16 else 2)
     processor = device_name(torch.device("cpu"))
@@ -184,9 +186,8 @@ def ratios(samples: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, floa
         "help_over_import": tuple([sample["seconds"] for sample in samples[name]] for name in ("help", "import")),
     }
     found = {name: spread([a / b for a, b in zip(*pair, strict=True)]) for name, pair in pairs.items() if pair[0]}
-    if "fit_tiny" in samples:
-        rounds = zip(samples["fit_tiny"], samples["bare_tiny"], strict=True)
-        found["overhead_ms"] = spread([1000 * (a["seconds_per_step"] - b["seconds_per_step"]) for a, b in rounds])
+    tiny = zip(samples["fit_tiny"], samples["bare_tiny"], strict=True)
+    found["overhead_ms"] = spread([1000 * (ours["seconds_per_step"] - bare["seconds_per_step"]) for ours, bare in tiny])
     if "images_50000" in samples:
         found["peak_gib"] = spread([sample["peak_gib"] for sample in samples["images_50000"]])
     return found

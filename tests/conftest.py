@@ -56,9 +56,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one finished run on the digits, learning rates found by itself."""
-    root = tmp_path_factory.mktemp("small_run")
-    words = ["fit", *SMALL, "--lr_find.steps", "40", "--report", "false"]
-    cli.main([*words, "--trainer.default_root_dir", str(root)])
+    return train(tmp_path_factory.mktemp("small_run"), "--lr_find.steps", "40")
+
+
+def train(root: Path, *words: str) -> Path:
+    """Train on the digits for seconds, with these flags; the folder of the run."""
+    cli.main(["fit", *SMALL, *words, "--report", "false", "--trainer.default_root_dir", str(root)])
     return root / "lightning_logs" / "demo" / "version_0"
 
 

@@ -1,6 +1,7 @@
 """The benchmark: every case runs, counts what it says it counts, and the ratios are those of the samples."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,12 +128,28 @@ def test_everything_planned_names_a_case_and_can_be_written_down():
             json.dumps(measurement.options)
 
 
-@pytest.mark.parametrize("name", ["amd-epyc-2-cores-bf16", "amd-epyc-2-cores"])
-def test_the_document_holds_the_tables_of_the_results(name):
+@pytest.mark.parametrize("rounds", ["0", "-1"])
+def test_a_wrong_number_of_rounds_is_named(monkeypatch, capsys, rounds):
+    monkeypatch.setattr(sys, "argv", ["run.py", "--rounds", rounds])
+    with pytest.raises(SystemExit) as stop:
+        run.main()
+    assert stop.value.code == 2
+    assert f"--rounds must be at least 1; received {rounds}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "count"),
+    [
+        ("amd-epyc-2-cores-bf16", "AMD EPYC, 2 cores, with bf16", 3),  # taken before layers were measured one by one
+        ("amd-epyc-2-cores", "AMD EPYC, 2 cores, without bf16", 4),
+    ],
+)
+def test_the_document_holds_the_tables_of_the_results(name, machine, count):
     document = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
     results = read_json(run.RESULTS / f"{name}.json")
     title, *tables = run.table(results, run.measurements(quick=False)).split("\n\n")
-    assert title.removesuffix("; torch 2.14.1") in document
-    assert len(tables) >= 3
+    assert title == f"{machine}; torch 2.14.1"
+    assert machine in document
+    assert len(tables) == count
     for table in tables:
         assert table in document

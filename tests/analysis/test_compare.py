@@ -11,13 +11,13 @@ import torch
 import yaml
 from scipy.stats import binomtest
 
-from customresnet import cli, runs
+from customresnet import runs
 from customresnet.analysis.compare import text_table
 from customresnet.analysis.found_runs import find_runs, short_names
 from customresnet.analysis.overlaid_curves import overlaid_curves
 from customresnet.analysis.recorded_run import RecordedRun
 from customresnet.data import sources
-from tests.conftest import SMALL, make_tree, read_json
+from tests.conftest import make_tree, read_json, train
 
 REFERENCE = Path(__file__).parents[2] / "lightning_logs/reference"
 LOGS = Path("lightning_logs")
@@ -250,10 +250,8 @@ def test_the_help_says_what_a_run_is(run):
 @pytest.fixture(scope="module")
 def good_run(tmp_path_factory) -> Path:
     """The folder of a run that learned enough on any processor for a worse one to differ by more than chance."""
-    root = tmp_path_factory.mktemp("good_run")
-    words = ["--data.batch_size", "32", "--model.lr_max", "1e-2", "--model.lr_min", "1e-3", "--report", "false"]
-    cli.main(["fit", *SMALL, *words, "--trainer.default_root_dir", str(root)])
-    return root / LOGS / "demo/version_0"
+    words = ["--data.batch_size", "32", "--model.lr_max", "1e-2", "--model.lr_min", "1e-3"]
+    return train(tmp_path_factory.mktemp("good_run"), *words)
 
 
 def test_two_runs_are_paired_image_by_image_and_the_images_read_once(run, good_run, monkeypatch):
