@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from benchmarks.ceiling import convolutions, products
 from benchmarks.profiling import profile
 from benchmarks.step import train_step
-from customresnet.data.augment import CIFAR10_MEAN, CIFAR10_STD, Augmentation
-from customresnet.data.batch_engine import BatchEngine
-from customresnet.data.batches import BatchRequests, ImageBatches
+from customresnet.data.batches import InMemoryDataset, SeededBatchSampler
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.sources import CIFAR10_CLASSES
-from customresnet.memory import keep_freed_memory
+from customresnet.data.transforms.batch_backend import BatchBackend
+from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD, Augmentation
 from customresnet.models import CustomResNet
-from customresnet.training.one_cycle import OneCycle
+from customresnet.runtime.memory import keep_freed_memory
+from customresnet.schedules.one_cycle import OneCycle
 
 CONSTANTS = (CIFAR10_MEAN, CIFAR10_STD, 32)
 POLICY = OneCycle(lr_max=6e-4, lr_min=3e-5)
@@ -124,7 +124,7 @@ def bare(steps: int, batch_size: int = 512, compile: bool = False, width: int = 
     optimizer = torch.optim.Adam(network.parameters(), lr=POLICY.lr_max, fused=True)
     scheduler = POLICY.scheduler(optimizer, 1000, 98)
     watch = Stopwatch(steps, batch_size)
-    data = ImageBatches(random_images((WARM_UP + steps) * batch_size), BatchEngine(Augmentation(), *CONSTANTS))
+    data = InMemoryDataset(random_images((WARM_UP + steps) * batch_size), BatchBackend(Augmentation(), *CONSTANTS))
     for images, labels in _batches(data, batch_size):
         train_step(network, optimizer, images, labels)
         scheduler.step()
@@ -175,8 +175,8 @@ def fit(
     return watch.result()
 
 
-def _batches(data: ImageBatches, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for request in BatchRequests(len(data.data), batch_size, 0, shuffle=True):
+def _batches(data: InMemoryDataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for request in SeededBatchSampler(len(data.data), batch_size, 0, shuffle=True):
         yield data[request]
 
 

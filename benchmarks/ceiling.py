@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from customresnet.memory import keep_freed_memory
 from customresnet.models import CustomResNet
-from customresnet.precision import autocast_type, cpu_has_bf16
+from customresnet.runtime.memory import keep_freed_memory
+from customresnet.runtime.precision import autocast_type, cpu_has_bf16
 
 
 def products(size: int = 2048, seconds: float = 2.0) -> dict[str, float]:

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from benchmarks.step import train_step
-from customresnet.memory import keep_freed_memory
 from customresnet.models import CustomResNet
+from customresnet.runtime.memory import keep_freed_memory
 
 PARTS = {
     "convolutions, forward": ("convolution", "conv2d"),

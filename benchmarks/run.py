@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 from benchmarks.picture import draw
-from customresnet.files import write_atomically
-from customresnet.precision import cpu_has_bf16
-from customresnet.training.run_log import device_name
+from customresnet.runtime.files import write_atomically
+from customresnet.runtime.precision import cpu_has_bf16
+from customresnet.training.callbacks.run_log import device_name
 
 RESULTS = Path(__file__).parent / "results"
 ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")

@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from customresnet.data.augment import Augmentation
     from customresnet.data.datamodule import CIFAR10DataModule
+    from customresnet.data.transforms.policy import Augmentation
     from customresnet.models.custom_resnet import CustomResNet
+    from customresnet.schedules.one_cycle import OneCycle
+    from customresnet.schedules.triangular import Triangular
     from customresnet.training.classifier import ImageClassifier
-    from customresnet.training.lr_bounds import LRRangeTest
-    from customresnet.training.one_cycle import OneCycle
+    from customresnet.training.lr.bounds import LRRangeTest
     from customresnet.training.trainer import Trainer
-    from customresnet.training.triangular import Triangular
 
 # Loaded at first use: importing this package alone takes milliseconds, importing torch and Lightning seconds.
 _HOME = {
-    "Augmentation": "customresnet.data.augment",
+    "Augmentation": "customresnet.data.transforms.policy",
     "CIFAR10DataModule": "customresnet.data.datamodule",
     "CustomResNet": "customresnet.models.custom_resnet",
     "ImageClassifier": "customresnet.training.classifier",
-    "LRRangeTest": "customresnet.training.lr_bounds",
-    "OneCycle": "customresnet.training.one_cycle",
+    "LRRangeTest": "customresnet.training.lr.bounds",
+    "OneCycle": "customresnet.schedules.one_cycle",
     "Trainer": "customresnet.training.trainer",
-    "Triangular": "customresnet.training.triangular",
+    "Triangular": "customresnet.schedules.triangular",
 }
 
 __all__ = [

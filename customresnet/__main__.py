@@ -1,4 +1,4 @@
-from customresnet.cli import main
+from customresnet.cli.main import main
 
 if __name__ == "__main__":
     main()

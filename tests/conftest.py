@@ -14,7 +14,7 @@ from PIL import Image
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the tests run on all cores already, beside each other
 
-from customresnet import cli
+from customresnet.cli import main as cli
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background, and child processes inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,9 +9,9 @@ import pytest
 from benchmarks import cases, run
 from benchmarks.profiling import part_of
 from customresnet import CustomResNet
-from customresnet.analysis.architecture import layer_table
-from customresnet.data.albumentations_engine import AlbumentationsEngine
-from customresnet.data.batch_engine import BatchEngine
+from customresnet.analysis.network.architecture import layer_table
+from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
+from customresnet.data.transforms.batch_backend import BatchBackend
 from tests.conftest import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def test_a_case_measures_images_per_second(name, options):
         assert result["images_per_second"] * result["seconds_per_step"] == pytest.approx(4)
 
 
-@pytest.mark.parametrize(("engine", "used"), [("batch", BatchEngine), ("albumentations", AlbumentationsEngine)])
+@pytest.mark.parametrize(("engine", "used"), [("batch", BatchBackend), ("albumentations", AlbumentationsBackend)])
 def test_fit_and_the_input_alone_use_the_engine_that_they_name(monkeypatch, engine, used):
     calls, prepare = [], used.__call__
     monkeypatch.setattr(used, "__call__", lambda self, images, *args: calls.append(1) or prepare(self, images, *args))

@@ -14,9 +14,11 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from customresnet import CIFAR10DataModule, ImageClassifier, Trainer, cli, recipes
-from customresnet.data.augment import CIFAR10_MEAN
-from customresnet.plain_commands import PLAIN_COMMANDS
+from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
+from customresnet.cli import main as cli
+from customresnet.cli import recipes
+from customresnet.cli.plain import PLAIN_COMMANDS
+from customresnet.data.transforms.policy import CIFAR10_MEAN
 from tests.conftest import BOUNDS, SMALL, make_tree, read_json
 
 PRESETS = sorted(p.stem for p in recipes.PRESETS.glob("*.yaml"))

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import mistakes
-from customresnet.data.augment import CIFAR10_MEAN, CIFAR10_STD
+from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD
+from experiments import mistakes
 from tests.conftest import read_json
 
 TERMS = argparse.Namespace(source="digits", root=None, epochs=2, train_size=200, batch_size=64, width=8)

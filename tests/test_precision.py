@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from customresnet import precision
-from customresnet.precision import device_kind, resolve_precision
+from customresnet.runtime import precision
+from customresnet.runtime.precision import device_kind, resolve_precision
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from customresnet import runs
 from customresnet.data.sources import CIFAR10_CLASSES
-from customresnet.weights import read
+from customresnet.runs import folders as runs
+from customresnet.runs.weights import read
 from tests.conftest import read_json
 
 

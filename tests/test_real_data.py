@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from customresnet import CIFAR10DataModule, runs, weights
+from customresnet import CIFAR10DataModule
 from customresnet.data import sources
-from customresnet.data.augment import CIFAR10_MEAN, CIFAR10_STD
+from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD
+from customresnet.runs import folders as runs
+from customresnet.runs import weights
 from tests.conftest import read_json
 
 ROOT = os.environ.get("CIFAR10_ROOT")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from customresnet import recipes
+from customresnet.cli import recipes
 
 LR = {  # first, highest and last
     "eva4-s11": (0.00527, 0.05273, 0.00527),
@@ -43,7 +43,7 @@ def test_it_trains(run, recipe):
     """Whatever a recipe asks for is there: on two batches of the digits, its schedule cut to the run."""
     outcome = run("fit", "--config", recipe, *DIGITS, *SMALL, "--model.peak_epoch", "0.5")
     assert outcome.code == 0, outcome.err
-    network = "AdvancedNetReport" if recipe == "advanced" else "CustomResNet"
+    network = "AdvancedNetOriginal" if recipe == "advanced" else "CustomResNet"
     assert f"network: {network}" in outcome.out
     words = {
         "eva4-s11": "Pad 4 (to 40x40, replicate) -> RandomCrop 32 -> HorizontalFlip p=0.5 -> Normalize mean=(0.5, 0.5",

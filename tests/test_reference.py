@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from customresnet import LRRangeTest, OneCycle
-from customresnet.training.lr_bounds import choose_bounds
-from customresnet.training.schedule import Schedule
+from customresnet.schedules.schedule import Schedule
+from customresnet.training.lr.bounds import choose_bounds
 from tests.conftest import read_json
 
 ROOT = Path(__file__).parents[1]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import shootout
-from customresnet import runs
+from customresnet.runs import folders as runs
+from experiments import shootout
 from tests.conftest import read_json
 
 SMALL = ["--data.source", "digits", "--data.batch_size", "64", "--model.width", "8"]

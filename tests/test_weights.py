@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from customresnet import runs, weights
-from customresnet.records import read_record
+from customresnet.runs import folders as runs
+from customresnet.runs import weights
+from customresnet.runs.records import read_record
 from tests.conftest import read_json
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from customresnet.data.preprocessing import Preprocessing
 from customresnet.data.sources import SourceName
+from customresnet.data.transforms.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

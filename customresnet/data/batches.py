@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from customresnet.data.albumentations_engine import AlbumentationsEngine
-from customresnet.data.batch_engine import BatchEngine
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
+from customresnet.data.transforms.batch_backend import BatchBackend
 
 Batch = tuple[Tensor, Tensor]
 
@@ -32,7 +32,7 @@ class BatchRequest:
     epoch_seed: int
 
 
-class BatchRequests(Sampler[BatchRequest]):
+class SeededBatchSampler(Sampler[BatchRequest]):
     """The batches of an epoch, in order. Lightning calls ``set_epoch`` before each epoch."""
 
     def __init__(self, size: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world_size: int = 1):
@@ -45,7 +45,7 @@ class BatchRequests(Sampler[BatchRequest]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[BatchRequest]:
-        epoch_seed = fold(self.seed, self.epoch)
+        epoch_seed = derive_seed(self.seed, self.epoch)
         if self.shuffle:
             order = torch.randperm(self.size, generator=torch.Generator().manual_seed(epoch_seed))
             # Every process must take the same number of steps, or the gradient exchange hangs.
@@ -54,7 +54,7 @@ class BatchRequests(Sampler[BatchRequest]):
             order = torch.arange(self.size)
         for number, indices in enumerate(order[self.rank :: self.world_size].split(self.batch_size)):
             if number >= self.first:
-                yield BatchRequest(indices, fold(self.seed, self.epoch, self.rank, number), epoch_seed)
+                yield BatchRequest(indices, derive_seed(self.seed, self.epoch, self.rank, number), epoch_seed)
 
     def __len__(self) -> int:
         mine = math.ceil((self.size - (0 if self.shuffle else self.rank)) / self.world_size)
@@ -64,7 +64,7 @@ class BatchRequests(Sampler[BatchRequest]):
 class TrainingLoader(DataLoader[Batch]):
     """A loader whose pass begins at the batch that the trainer is at: 0, or later in a run resumed within an epoch."""
 
-    sampler: BatchRequests
+    sampler: SeededBatchSampler
     trainer: pl.Trainer | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -81,21 +81,21 @@ class TrainingLoader(DataLoader[Batch]):
         """Nothing to load."""
 
 
-class ImageBatches(Dataset[Batch]):
+class InMemoryDataset(Dataset[Batch]):
     """Images in memory, indexed by whole batches."""
 
-    def __init__(self, data: LabelledImages, engine: AlbumentationsEngine | BatchEngine) -> None:
+    def __init__(self, data: LabelledImages, engine: AlbumentationsBackend | BatchBackend) -> None:
         self.data, self.engine = data, engine
 
     def __getitem__(self, request: BatchRequest) -> Batch:
         images, indices = self.data.images, request.indices.to(self.data.images.device, non_blocking=True)
-        if isinstance(self.engine, BatchEngine):
+        if isinstance(self.engine, BatchBackend):
             prepared = self.engine(images, indices, request.epoch_seed)
         else:
             prepared = self.engine(images[indices], request.seed)
         return prepared, self.data.labels[indices]
 
 
-def fold(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """Mix several integers into one 32-bit seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

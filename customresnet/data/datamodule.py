@@ -10,8 +10,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from customresnet.data import sources
-from customresnet.data.albumentations_engine import AlbumentationsEngine
-from customresnet.data.augment import (
+from customresnet.data.batches import Batch, InMemoryDataset, SeededBatchSampler, TrainingLoader
+from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
+from customresnet.data.partition import Partition
+from customresnet.data.sources import SourceName
+from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
+from customresnet.data.transforms.batch_backend import BatchBackend, unknown_steps
+from customresnet.data.transforms.policy import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     CIFAR100_CONSTANTS,
@@ -19,13 +24,8 @@ from customresnet.data.augment import (
     Augmentation,
     Channels,
 )
-from customresnet.data.batch_engine import BatchEngine, unknown_steps
-from customresnet.data.batches import Batch, BatchRequests, ImageBatches, TrainingLoader
-from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
-from customresnet.data.partition import Partition
-from customresnet.data.preprocessing import Preprocessing
-from customresnet.data.sources import SourceName
-from customresnet.errors import UserError
+from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.runtime.errors import UserError
 
 MEMORY_FOR_IMAGES = 0.25
 """Share of a GPU's memory that the images may take for ``auto`` to keep them there."""
@@ -107,7 +107,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
             raise UserError(f"--data.image_size must be at least 32, for the network's poolings; received {size}")
         self.augment.check(size)
         if self.engine == "batch":
-            BatchEngine(self.augment, self.mean, self.std, size)  # refuses what it does not know
+            BatchBackend(self.augment, self.mean, self.std, size)  # refuses what it does not know
             if self.num_workers not in (0, "auto"):
                 raise UserError(f"--data.engine batch needs no workers; received --data.num_workers {self.num_workers}")
 
@@ -159,9 +159,9 @@ class CIFAR10DataModule(pl.LightningDataModule):
 
     # ------------------------------------------------------------------------------------------------------- serving
 
-    def transforms(self, *, augment: bool) -> AlbumentationsEngine | BatchEngine:
+    def transforms(self, *, augment: bool) -> AlbumentationsBackend | BatchBackend:
         """What prepares training images, or test images."""
-        kind = BatchEngine if self._by_batch() else AlbumentationsEngine
+        kind = BatchBackend if self._by_batch() else AlbumentationsBackend
         size = self.image_size or DEFAULT_IMAGE_SIZE
         return kind(self.augment if augment else NO_AUGMENTATION, self.mean, self.std, size)
 
@@ -196,9 +196,9 @@ class CIFAR10DataModule(pl.LightningDataModule):
             data = self._placed(data)
         return {
             # a worker process maps the images' pages: torch moves a tensor it is sent to shared memory
-            "dataset": ImageBatches(data, self.transforms(augment=training)),
+            "dataset": InMemoryDataset(data, self.transforms(augment=training)),
             "batch_size": None,  # a request is a whole batch already
-            "sampler": BatchRequests(
+            "sampler": SeededBatchSampler(
                 len(data), self.batch_size, self.seed, shuffle=training, rank=rank, world_size=world_size
             ),
             "num_workers": workers,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from customresnet.data.labelled_images import LabelledImages
-from customresnet.errors import UserError
+from customresnet.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

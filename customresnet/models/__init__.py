@@ -5,17 +5,17 @@ from typing import Literal
 
 from torch import nn
 
-from customresnet.errors import UserError
 from customresnet.models.advanced_net import AdvancedNet
-from customresnet.models.advanced_net_report import AdvancedNetReport
+from customresnet.models.advanced_net_original import AdvancedNetOriginal
 from customresnet.models.custom_resnet import CustomResNet
+from customresnet.runtime.errors import UserError
 
-NetworkName = Literal["custom_resnet", "advanced_net", "advanced_net_report"]
+NetworkName = Literal["custom_resnet", "advanced_net", "advanced_net_original"]
 
 NETWORKS: dict[NetworkName, type[nn.Module]] = {
     "custom_resnet": CustomResNet,
     "advanced_net": AdvancedNet,
-    "advanced_net_report": AdvancedNetReport,
+    "advanced_net_original": AdvancedNetOriginal,
 }
 """Every network by the name that ``--model.network`` takes; all take num_classes, width and dropout."""
 
@@ -43,4 +43,4 @@ def build_network(
     return NETWORKS[network](num_classes=num_classes, width=width, dropout=dropout)
 
 
-__all__ = ["NETWORKS", "AdvancedNet", "AdvancedNetReport", "CustomResNet", "NetworkName", "build_network"]
+__all__ = ["NETWORKS", "AdvancedNet", "AdvancedNetOriginal", "CustomResNet", "NetworkName", "build_network"]

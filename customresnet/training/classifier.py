@@ -13,15 +13,15 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from customresnet.data.batches import Batch, fold
+from customresnet.data.batches import Batch, derive_seed
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.data.preprocessing import Preprocessing
-from customresnet.errors import UserError
+from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import NetworkName, build_network, default_width
+from customresnet.runtime.errors import UserError
+from customresnet.schedules.one_cycle import Anneal
+from customresnet.schedules.schedule import POLICIES, Policy, PolicyName
+from customresnet.schedules.triangular import CycleMode
 from customresnet.training.mean_loss import MeanLoss
-from customresnet.training.one_cycle import Anneal
-from customresnet.training.schedule import POLICIES, Policy, PolicyName
-from customresnet.training.triangular import CycleMode
 
 FAST_DEV_RUN_LR = 1e-3
 NETWORK_OPTIONS = ("network", "width", "num_classes")
@@ -167,7 +167,7 @@ class ImageClassifier(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # So dropout too is a function of (seed, epoch, batch), and a resumed run draws what the whole one drew.
         seed = self._data.seed if self._data else 0
-        torch.manual_seed(fold(seed, self.current_epoch, self.global_rank, batch_idx))
+        torch.manual_seed(derive_seed(seed, self.current_epoch, self.global_rank, batch_idx))
 
     # ------------------------------------------------------------------------------------------------- optimisation
 
@@ -249,7 +249,7 @@ class ImageClassifier(pl.LightningModule):
         if "preprocessing" not in checkpoint:
             return
         trainer, data = self._trainer, self._data if self._trainer else None
-        self.preprocessing = Preprocessing.of_checkpoint(checkpoint)
+        self.preprocessing = Preprocessing.from_checkpoint(checkpoint)
         if data is not None:
             for name in ("classes", "mean", "std", "image_size"):
                 flag = f"the classes of --data.source {data.source}" if name == "classes" else f"--data.{name}"

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from customresnet import files, runs
+from customresnet.commands.prediction_table import prediction_table, predictions
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.data.image_files import read_pictures
-from customresnet.data.preprocessing import Preprocessing
-from customresnet.errors import UserError
+from customresnet.data.sources.image_files import read_pictures
+from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.runs import folders as runs
+from customresnet.runtime import files
+from customresnet.runtime.errors import UserError
+from customresnet.training.callbacks.run_log import counted, images_seen
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.predictions import prediction_table, predictions
-from customresnet.training.run_log import counted, images_seen
 from customresnet.training.run_trainer import RunTrainer
 
 
@@ -105,7 +106,7 @@ class EvaluationCommands(RunTrainer):
             raise UserError(f"--top_k must be at least 1; received {top_k}")
         ckpt_path = self._resolve(ckpt_path) if ckpt_path else None
         if ckpt_path:
-            prep = Preprocessing.of_checkpoint(runs.read_checkpoint(Path(ckpt_path)))
+            prep = Preprocessing.from_checkpoint(runs.read_checkpoint(Path(ckpt_path)))
         elif model.preprocessing:
             prep = model.preprocessing
         else:

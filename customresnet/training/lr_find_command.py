@@ -6,14 +6,15 @@ from pathlib import Path
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from customresnet import files, recipes
+from customresnet.cli import recipes
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.errors import UserError
+from customresnet.runtime import files
+from customresnet.runtime.errors import UserError
+from customresnet.training.callbacks.run_log import opening_lines
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.lr_bounds import LRRangeResult, LRRangeTest, RepeatedLRRange
-from customresnet.training.lr_range import run_lr_range_test
+from customresnet.training.lr.bounds import LRRangeResult, LRRangeTest, RepeatedLRRange
+from customresnet.training.lr.range_test import run_lr_range_test
 from customresnet.training.probe import shared_options
-from customresnet.training.run_log import opening_lines
 from customresnet.training.run_trainer import RunTrainer
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm import tqdm
 
-from customresnet import files, runs
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.errors import UserError
-from customresnet.screen import interactive
-from customresnet.training import lr_sweep_result
+from customresnet.runs import folders as runs
+from customresnet.runtime import files
+from customresnet.runtime.errors import UserError
+from customresnet.runtime.screen import interactive
+from customresnet.training.callbacks.run_log import opening_lines
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.lr_sweep import LRSweep, Spacing, measure_points
-from customresnet.training.lr_sweep_result import LRPoint, LRSweepResult
+from customresnet.training.lr import sweep_result as lr_sweep_result
+from customresnet.training.lr.sweep import LRSweep, Spacing, measure_points
+from customresnet.training.lr.sweep_result import LRPoint, LRSweepResult
 from customresnet.training.probe import shared_options
-from customresnet.training.run_log import opening_lines
 from customresnet.training.run_trainer import RunTrainer
 
 

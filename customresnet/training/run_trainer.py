@@ -10,13 +10,15 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from customresnet import files, runs, weights
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.errors import UserError
-from customresnet.memory import keep_freed_memory
-from customresnet.precision import device_kind, resolve_precision
-from customresnet.training.progress import RunProgress
-from customresnet.training.run_log import RunLog, batches
+from customresnet.runs import folders as runs
+from customresnet.runs import weights
+from customresnet.runtime import files
+from customresnet.runtime.errors import UserError
+from customresnet.runtime.memory import keep_freed_memory
+from customresnet.runtime.precision import device_kind, resolve_precision
+from customresnet.training.callbacks.progress import RunProgress
+from customresnet.training.callbacks.run_log import RunLog, batches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from customresnet import files, runs
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.errors import UserError
+from customresnet.runs import folders as runs
+from customresnet.runtime import files
+from customresnet.runtime.errors import UserError
+from customresnet.schedules.schedule import Schedule
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.lr_bounds import LRRangeTest
+from customresnet.training.lr.bounds import LRRangeTest
 from customresnet.training.run_trainer import RunTrainer
-from customresnet.training.schedule import Schedule
 
 
 class ScheduleCommand(RunTrainer):

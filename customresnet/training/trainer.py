@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from customresnet import runs
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.errors import UserError
+from customresnet.runs import folders as runs
+from customresnet.runtime.errors import UserError
+from customresnet.training.callbacks.run_log import opening_lines
 from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
 from customresnet.training.evaluation import EvaluationCommands
-from customresnet.training.lr_bounds import LRRangeTest
+from customresnet.training.lr.bounds import LRRangeTest
 from customresnet.training.lr_find_command import LRFindCommand
 from customresnet.training.lr_sweep_command import LRSweepCommand
-from customresnet.training.run_log import opening_lines
 from customresnet.training.run_trainer import one_checkpoint
 from customresnet.training.schedule_command import ScheduleCommand
 

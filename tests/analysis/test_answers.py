@@ -7,22 +7,22 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from customresnet.analysis.calibration import calibration
-from customresnet.analysis.confusion import confusion
-from customresnet.analysis.curves import curves
-from customresnet.analysis.galleries import choose_misclassified, hardest_and_easiest, misclassified
+from customresnet.analysis.evaluation.calibration import calibration
+from customresnet.analysis.evaluation.confusion import confusion
+from customresnet.analysis.evaluation.curves import curves
+from customresnet.analysis.evaluation.galleries import choose_misclassified, hardest_and_easiest, misclassified
+from customresnet.analysis.evaluation.per_class import per_class
+from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.intervals import wilson
-from customresnet.analysis.outputs import Outputs
-from customresnet.analysis.per_class import per_class
 from customresnet.data.labelled_images import LabelledImages
-from customresnet.errors import UserError
+from customresnet.runtime.errors import UserError
 
 CLASSES = ("cat", "dog", "owl", "yak", "newt")
 IMAGES = 500
 
 
 @pytest.fixture(scope="module")
-def outputs() -> Outputs:
+def outputs() -> Predictions:
     """Answers that lean to the truth; no image of the last class, which is nevertheless named at times."""
     random = np.random.default_rng(0)
     labels = random.choice(4, IMAGES, p=[0.4, 0.3, 0.2, 0.1])
@@ -31,10 +31,10 @@ def outputs() -> Outputs:
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     pixels = torch.from_numpy(random.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8))
     data = LabelledImages(pixels, torch.from_numpy(labels), CLASSES)
-    return Outputs(data, torch.from_numpy(probabilities).float())
+    return Predictions(data, torch.from_numpy(probabilities).float())
 
 
-def numpy_confusion(outputs: Outputs) -> np.ndarray:
+def numpy_confusion(outputs: Predictions) -> np.ndarray:
     counts = np.zeros((5, 5), dtype=int)
     for true, predicted in zip(outputs.labels.numpy(), outputs.probabilities.numpy().argmax(1), strict=True):
         counts[true, predicted] += 1

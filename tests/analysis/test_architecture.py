@@ -12,10 +12,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from customresnet import CustomResNet
-from customresnet.analysis.architecture import NetworkOptions, architecture, layer_table, summary, summary_text, totals
-from customresnet.analysis.receptive_field import follow
-from customresnet.errors import UserError
-from customresnet.models import AdvancedNet, AdvancedNetReport
+from customresnet.analysis.network.architecture import (
+    NetworkOptions,
+    architecture,
+    layer_table,
+    summary,
+    summary_text,
+    totals,
+)
+from customresnet.analysis.network.receptive_field import follow
+from customresnet.models import AdvancedNet, AdvancedNetOriginal
+from customresnet.runtime.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
@@ -105,7 +112,7 @@ def test_custom_resnet_is_the_known_table():
         (CustomResNet(width=8), 32),
         (CustomResNet(width=4), 64),
         (AdvancedNet(), 32),
-        (AdvancedNetReport(), 32),
+        (AdvancedNetOriginal(), 32),
         (Many(), MANY_SIZE),
     ],
 )
@@ -197,10 +204,10 @@ def extents(output: torch.Tensor, images: torch.Tensor, unit: int) -> list[tuple
     [
         (CustomResNet(width=1), 192, 28),
         (AdvancedNet(width=1), 192, 65),
-        (AdvancedNetReport(width=2), 192, 32),
+        (AdvancedNetOriginal(width=2), 192, 32),
         (Many(), MANY_SIZE, 18),
     ],
-    ids=["custom_resnet", "advanced_net", "advanced_net_report", "many"],
+    ids=["custom_resnet", "advanced_net", "advanced_net_original", "many"],
 )
 def test_fields_are_the_extents_of_gradients(network, size, checked):
     torch.manual_seed(0)
@@ -213,7 +220,7 @@ def test_fields_are_the_extents_of_gradients(network, size, checked):
         assert tuple(output.shape[1:]) == layer.shape
         middle = layer.shape[-1] // 2
         # its padded 1x1 convolutions make rings of zeros, whose units see nothing
-        corner = () if isinstance(network, AdvancedNetReport) else (0,)
+        corner = () if isinstance(network, AdvancedNetOriginal) else (0,)
         for unit in (*corner, middle, middle + 1):
             centre = layer.start + unit * layer.jump
             begin, end = int(centre - half), int(centre + half)

@@ -11,12 +11,12 @@ import torch
 import yaml
 from scipy.stats import binomtest
 
-from customresnet import runs
-from customresnet.analysis.compare import text_table
-from customresnet.analysis.found_runs import find_runs, short_names
-from customresnet.analysis.overlaid_curves import overlaid_curves
-from customresnet.analysis.recorded_run import RecordedRun
+from customresnet.analysis.comparison.overlaid_curves import overlaid_curves
+from customresnet.commands.compare import text_table
 from customresnet.data import sources
+from customresnet.runs import folders as runs
+from customresnet.runs.found_runs import find_runs, short_names
+from customresnet.runs.recorded_run import RecordedRun
 from tests.conftest import make_tree, read_json, train
 
 REFERENCE = Path(__file__).parents[2] / "lightning_logs/reference"
@@ -108,12 +108,12 @@ def test_a_bound_that_was_not_found_was_given(run, small_run):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["model"] |= {"lr_max": 0.01, "width": None}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    found = RecordedRun.of_folder(folder, "a")
+    found = RecordedRun.from_folder(folder, "a")
     assert found.bound("lr_max") == (0.01, "given")
     assert found.bound("lr_min")[1] == "found"
     assert found.network == "custom_resnet"
     (folder / "lr_find.json").unlink()
-    assert RecordedRun.of_folder(folder, "a").bound("lr_min")[1] == "given"
+    assert RecordedRun.from_folder(folder, "a").bound("lr_min")[1] == "given"
 
 
 @pytest.mark.parametrize(("stage", "shown"), [("test", ""), ("val", "validation ")])
@@ -342,7 +342,7 @@ def test_runs_that_were_not_tested_on_the_same_images_are_not_run(run, small_run
 
 
 def test_many_runs_are_told_apart_by_colour_and_dashes():
-    compared = [RecordedRun.of_folder(REFERENCE, f"run ${number}$") for number in range(14)]
+    compared = [RecordedRun.from_folder(REFERENCE, f"run ${number}$") for number in range(14)]
     compared.append(RecordedRun("empty", Path("empty"), {}, {}, [], {}, []))
     view = overlaid_curves(compared)
     accuracy, loss, _ = view.figure.axes

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from customresnet import Augmentation, CIFAR10DataModule
-from customresnet.analysis.augmentations import augmentation_steps, augmentations
-from customresnet.analysis.dataset import class_counts, pixel_statistics
-from customresnet.analysis.samples import class_images, mean_images, sample_predictions
+from customresnet.analysis.dataset.augmentations import augmentation_steps, augmentations
+from customresnet.analysis.dataset.samples import class_images, mean_images, sample_predictions
+from customresnet.commands.dataset import class_counts, pixel_statistics
 from customresnet.data.labelled_images import LabelledImages
-from customresnet.errors import UserError
+from customresnet.runtime.errors import UserError
 from tests.conftest import make_tree, read_json
 
 ROOT = os.environ.get("CIFAR10_ROOT")

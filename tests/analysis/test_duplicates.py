@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from customresnet import CIFAR10DataModule
-from customresnet.analysis.duplicates import Duplicate, duplicates, find_duplicates, similarity
-from customresnet.analysis.view import save
+from customresnet.analysis.dataset.duplicates import Duplicate, duplicates, find_duplicates, similarity
+from customresnet.analysis.page import save
 from customresnet.data.labelled_images import LabelledImages
-from customresnet.errors import UserError
+from customresnet.runtime.errors import UserError
 
 ROOT = os.environ.get("CIFAR10_ROOT")
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from customresnet import CustomResNet
-from customresnet.analysis import gradcam
-from customresnet.analysis.gradcam import cam, find_layer
-from customresnet.errors import UserError
+from customresnet.analysis.network import gradcam
+from customresnet.analysis.network.gradcam import cam, find_layer
+from customresnet.runtime.errors import UserError
 
 
 class Brightness(nn.Module):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from customresnet.analysis.paired import Paired, holm, paired
+from customresnet.analysis.comparison.mcnemar import Paired, holm, paired
 
 
 def test_answers_are_counted_in_four_cells():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from customresnet import cli
-from customresnet.analysis.view import View, write_page
+from customresnet.analysis.page import Section, write_page
+from customresnet.cli import main as cli
 from customresnet.data import sources
 from tests.conftest import BOUNDS, SMALL, make_tree, read_json
 
@@ -183,7 +183,7 @@ def test_a_foreign_config_beside_a_copied_checkpoint_is_not_taken_for_the_runs(r
 def test_what_an_earlier_page_left_is_removed(tmp_path):
     for name in ("one.png", "one_1.png", "one.json", "one.csv", "one_more.png"):
         (tmp_path / name).touch()
-    write_page(tmp_path, "A page", [View("one", "One", missing="there is none")])
+    write_page(tmp_path, "A page", [Section("one", "One", missing="there is none")])
     assert {file.name for file in tmp_path.iterdir()} == {"index.html", "one_more.png"}
 
 
@@ -191,14 +191,14 @@ def test_a_report_that_cannot_be_written_does_not_spoil_the_run(run, monkeypatch
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("customresnet.analysis.report.write_report", fail)
+    monkeypatch.setattr("customresnet.commands.report.write_report", fail)
     outcome = run("fit", *SMALL, *BOUNDS, "--trainer.max_epochs", "1", "--report", "true")
     assert outcome.code == 0
     assert "warning: the run is kept, but its report could not be written: disk full" in outcome.err
 
 
 def test_a_missing_view_is_shown_as_such(tmp_path):
-    text = write_page(tmp_path, "A <title>", [View("one", "One & only", missing="there is none")]).read_text()
+    text = write_page(tmp_path, "A <title>", [Section("one", "One & only", missing="there is none")]).read_text()
     assert "A &lt;title&gt;" in text
     assert "Not shown: there is none" in section(text, "one")
 
@@ -206,6 +206,6 @@ def test_a_missing_view_is_shown_as_such(tmp_path):
 def test_words_are_set_to_the_left_and_numbers_to_the_right(tmp_path):
     rows = [{"run": "1", "accuracy": "93.52%", "LRMAX": "-", "steps": 3, "loss": float("nan"), "note": ""}]
     rows += [{"run": "2", "accuracy": "-", "LRMAX": "3e-3 given", "steps": 4, "loss": 0.5, "note": "interrupted"}]
-    page = write_page(tmp_path, "Page", [View("view", "View", table=rows)]).read_text()
+    page = write_page(tmp_path, "Page", [Section("view", "Section", table=rows)]).read_text()
     cells = re.findall(r'<t[hd]( class="words")?>', page)
     assert [bool(words) for words in cells] == [True, False, False, False, False, True] * 3

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from customresnet.data.albumentations_engine import AlbumentationsEngine
-from customresnet.data.augment import (
+from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
+from customresnet.data.transforms.policy import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     NO_AUGMENTATION,
@@ -16,8 +16,8 @@ from customresnet.data.augment import (
 )
 
 
-def engine(augmentation: Augmentation) -> AlbumentationsEngine:
-    return AlbumentationsEngine(augmentation, CIFAR10_MEAN, CIFAR10_STD, 32)
+def engine(augmentation: Augmentation) -> AlbumentationsBackend:
+    return AlbumentationsBackend(augmentation, CIFAR10_MEAN, CIFAR10_STD, 32)
 
 
 def normalized(image: np.ndarray) -> np.ndarray:

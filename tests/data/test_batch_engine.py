@@ -5,29 +5,29 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency, chisquare
 
-from customresnet.data.albumentations_engine import AlbumentationsEngine
-from customresnet.data.augment import (
+from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
+from customresnet.data.transforms.batch_backend import AugmentParams, BatchBackend
+from customresnet.data.transforms.policy import (
     CIFAR10_MEAN,
     CIFAR10_STD,
     Augmentation,
     ColorJitter,
     ShiftScaleRotate,
 )
-from customresnet.data.batch_engine import BatchEngine, Draws
-from customresnet.errors import UserError
+from customresnet.runtime.errors import UserError
 
 POLICY = Augmentation()
 
 
-def batch_engine(policy: Augmentation = POLICY, size: int = 32) -> BatchEngine:
-    return BatchEngine(policy, CIFAR10_MEAN, CIFAR10_STD, size)
+def batch_engine(policy: Augmentation = POLICY, size: int = 32) -> BatchBackend:
+    return BatchBackend(policy, CIFAR10_MEAN, CIFAR10_STD, size)
 
 
-def albumentations_draws(policy: Augmentation, images: torch.Tensor, seed: int) -> tuple[torch.Tensor, Draws]:
+def albumentations_draws(policy: Augmentation, images: torch.Tensor, seed: int) -> tuple[torch.Tensor, AugmentParams]:
     """What the Albumentations engine makes of images, and what it drew for each."""
     import albumentations as A
 
-    engine = AlbumentationsEngine(policy, CIFAR10_MEAN, CIFAR10_STD, images.shape[1])
+    engine = AlbumentationsBackend(policy, CIFAR10_MEAN, CIFAR10_STD, images.shape[1])
     compose = A.Compose([step.build() for step in engine.steps()], save_applied_params=True)
     compose.set_random_seed(seed)
     pixels, draws = [], []
@@ -39,7 +39,7 @@ def albumentations_draws(policy: Augmentation, images: torch.Tensor, seed: int) 
         draws.append((crop[1], crop[0], "HorizontalFlip" in applied, "CoarseDropout" in applied, *holes[0][1::-1]))
         pixels.append(outcome["image"])
     columns = [torch.tensor(column) for column in zip(*draws, strict=True)]
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), Draws(*columns)
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), AugmentParams(*columns)
 
 
 @pytest.fixture(scope="module")

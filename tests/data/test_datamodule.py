@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from customresnet import Augmentation, CIFAR10DataModule
-from customresnet.data.augment import ColorJitter, ShiftScaleRotate
-from customresnet.data.batches import BatchRequests
-from customresnet.errors import UserError
+from customresnet.data.batches import SeededBatchSampler
+from customresnet.data.transforms.policy import ColorJitter, ShiftScaleRotate
+from customresnet.runtime.errors import UserError
 
 
 def digits(**options) -> CIFAR10DataModule:
@@ -24,26 +24,26 @@ def epochs(module: CIFAR10DataModule, count: int = 2) -> list[list[torch.Tensor]
 
 
 def test_cifar10_has_98_steps_an_epoch_and_the_short_batch_is_kept():
-    requests = BatchRequests(50_000, 512, 0, shuffle=True)
+    requests = SeededBatchSampler(50_000, 512, 0, shuffle=True)
     sizes = [len(r.indices) for r in requests]
     assert (len(requests), len(sizes), sizes[-1], sum(sizes)) == (98, 98, 336, 50_000)
 
 
 @pytest.mark.parametrize(("size", "world_size"), [(10, 1), (10, 2), (11, 2), (7, 4)])
 def test_processes_share_an_epoch_and_all_take_the_same_number_of_steps(size, world_size):
-    shards = [BatchRequests(size, 2, 0, shuffle=True, rank=r, world_size=world_size) for r in range(world_size)]
+    shards = [SeededBatchSampler(size, 2, 0, shuffle=True, rank=r, world_size=world_size) for r in range(world_size)]
     seen = [torch.cat([request.indices for request in shard]).tolist() for shard in shards]
     assert {len(list(shard)) for shard in shards} == {len(shards[0])}
     assert {index for shard in seen for index in shard} == set(range(size))
     assert sum(map(len, seen)) - size < world_size
-    rest = [BatchRequests(size, 2, 0, shuffle=False, rank=r, world_size=world_size) for r in range(world_size)]
+    rest = [SeededBatchSampler(size, 2, 0, shuffle=False, rank=r, world_size=world_size) for r in range(world_size)]
     evaluated = [i for shard in rest for request in shard for i in request.indices.tolist()]
     assert sorted(evaluated) == list(range(size))  # in evaluation none may count twice
     assert [len(shard) for shard in rest] == [len(list(shard)) for shard in rest]
 
 
 def test_every_epoch_shows_every_image_once_in_an_order_of_its_own():
-    requests = BatchRequests(1000, 64, 5, shuffle=True)
+    requests = SeededBatchSampler(1000, 64, 5, shuffle=True)
     orders = []
     for epoch in range(2):
         requests.set_epoch(epoch)
@@ -75,7 +75,7 @@ def test_with_the_batch_engine_an_image_looks_the_same_in_any_batch_and_process_
         loader = module.train_dataloader()
         loader.sampler.set_epoch(epoch)
         requests = list(loader.sampler)
-        assert module.transforms(augment=True).__class__.__name__ == "BatchEngine"
+        assert module.transforms(augment=True).__class__.__name__ == "BatchBackend"
         originals = [image for request in requests for image in module.train_images.images[request.indices]]
         prepared = [image for images, _ in loader for image in images]
         return {original.numpy().tobytes(): image for original, image in zip(originals, prepared, strict=True)}

@@ -14,8 +14,9 @@ import torchvision
 from PIL import Image
 
 from customresnet import Augmentation, CIFAR10DataModule
-from customresnet.data import image_files, sources
-from customresnet.errors import UserError
+from customresnet.data import sources
+from customresnet.data.sources import image_files
+from customresnet.runtime.errors import UserError
 from tests.conftest import make_tree
 
 

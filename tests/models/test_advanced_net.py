@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from customresnet.analysis.architecture import layer_table
-from customresnet.errors import UserError
-from customresnet.models import NETWORKS, AdvancedNet, AdvancedNetReport, build_network, default_width
+from customresnet.analysis.network.architecture import layer_table
+from customresnet.models import NETWORKS, AdvancedNet, AdvancedNetOriginal, build_network, default_width
+from customresnet.runtime.errors import UserError
 
 
 def parameters(network: nn.Module) -> int:
@@ -17,7 +17,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def test_the_reports_network_has_its_parameters_and_multiply_adds():
-    network = AdvancedNetReport(dropout=0.01)
+    network = AdvancedNetOriginal(dropout=0.01)
     assert parameters(network) == 97_284
     assert sum(layer.flops for layer in layer_table(network)) / 2 == pytest.approx(26.4e6, rel=2e-3)
     channels = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)]
@@ -26,14 +26,14 @@ def test_the_reports_network_has_its_parameters_and_multiply_adds():
 
 
 def test_the_reports_network_ends_in_relu_norm_and_dropout():
-    *_, relu, norm, dropout = AdvancedNetReport(dropout=0.01).block4
+    *_, relu, norm, dropout = AdvancedNetOriginal(dropout=0.01).block4
     assert (type(relu), type(norm), type(dropout)) == (nn.ReLU, nn.BatchNorm2d, nn.Dropout2d)
-    network = AdvancedNetReport().eval()  # its norm is still the identity, so no logit is below zero
+    network = AdvancedNetOriginal().eval()  # its norm is still the identity, so no logit is below zero
     assert network(torch.randn(16, 3, 32, 32)).min() >= 0
 
 
 def test_the_shapes_of_the_reports_network_stage_by_stage():
-    network, x = AdvancedNetReport().eval(), torch.randn(2, 3, 32, 32)
+    network, x = AdvancedNetOriginal().eval(), torch.randn(2, 3, 32, 32)
     shapes = []
     for stage in (network.block1, network.block2, network.block3, network.block4, network.pool):
         x = stage(x)
@@ -73,7 +73,7 @@ def test_an_untrained_redesign_finds_all_classes_equally_likely_and_its_blocks_d
     assert torch.equal(network.stage1(features), features)  # relu(x + 0) of what has no negative values
 
 
-@pytest.mark.parametrize("name", ["advanced_net", "advanced_net_report"])
+@pytest.mark.parametrize("name", ["advanced_net", "advanced_net_original"])
 def test_every_parameter_learns(name):
     network = build_network(name, num_classes=5, width=8)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
@@ -101,7 +101,7 @@ def test_each_network_has_a_width_of_its_own():
     assert {name: default_width(name) for name in NETWORKS} == {
         "custom_resnet": 64,
         "advanced_net": 32,
-        "advanced_net_report": 32,
+        "advanced_net_original": 32,
     }
     assert parameters(build_network("custom_resnet")) == 6_573_130
 

@@ -9,9 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
-from customresnet.errors import UserError
+from customresnet.runtime.errors import UserError
+from customresnet.schedules.schedule import Schedule
 from customresnet.training.mean_loss import MeanLoss
-from customresnet.training.schedule import Schedule
 from tests.conftest import read_json
 
 

@@ -11,10 +11,10 @@ import yaml
 from pytorch_lightning.tuner import Tuner
 
 from customresnet import Augmentation, CIFAR10DataModule, ImageClassifier, LRRangeTest
-from customresnet.errors import UserError
-from customresnet.training import lr_range
-from customresnet.training.lr_bounds import RepeatedLRRange, _valley, choose_bounds
-from customresnet.training.lr_range import _unsmooth, run_lr_range_test
+from customresnet.runtime.errors import UserError
+from customresnet.training.lr import range_test as lr_range
+from customresnet.training.lr.bounds import RepeatedLRRange, _valley, choose_bounds
+from customresnet.training.lr.range_test import _unsmooth, run_lr_range_test
 from tests.conftest import SMALL, read_json
 
 LRS = np.logspace(-5, 0, 100)

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from customresnet import CIFAR10DataModule, ImageClassifier
+from customresnet.schedules.schedule import Schedule
 from customresnet.training import lr_sweep_command
-from customresnet.training.lr_sweep import LRSweep, measure_points, train_at
-from customresnet.training.lr_sweep_result import LRPoint, LRSweepResult
-from customresnet.training.schedule import Schedule
+from customresnet.training.lr.sweep import LRSweep, measure_points, train_at
+from customresnet.training.lr.sweep_result import LRPoint, LRSweepResult
 from tests.conftest import SMALL, interrupt, read_json
 
 WORDS = [*SMALL, "--points", "5", "--steps", "4", "--start", "1e-4", "--end", "1e-1"]

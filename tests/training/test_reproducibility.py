@@ -98,7 +98,7 @@ import pytorch_lightning as pl
 import torch
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
-from customresnet.training import progress
+from customresnet.training.callbacks import progress
 
 progress.interactive = lambda: True  # the first process draws a bar, as in a terminal
 

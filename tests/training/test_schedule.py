@@ -10,7 +10,7 @@ import torch
 
 from customresnet import CIFAR10DataModule, ImageClassifier, OneCycle, Trainer, Triangular
 from customresnet.data import sources
-from customresnet.training.schedule import Schedule
+from customresnet.schedules.schedule import Schedule
 from tests.conftest import BOUNDS, SMALL, make_tree, read_json
 
 LOW, HIGH = 1e-4, 3e-3

@@ -1,0 +1,73 @@
+"""Calibration: whether a network that says 80 % is right in 80 % of the cases.
+
+Source: Guo et al., "On calibration of modern neural networks", 2017, https://arxiv.org/abs/1706.04599.
+"""
+
+import torch
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from customresnet.analysis.evaluation.predictions import Predictions
+from customresnet.analysis.page import Section
+
+BINS = 15
+
+
+def calibration(outputs: Predictions, bins: int = BINS) -> Section:
+    """Reliability diagram and expected calibration error (ECE) over equally wide bins of confidence."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    confidence, correct = outputs.confidence.double(), outputs.correct.double()
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    index = (torch.bucketize(confidence, edges, right=True) - 1).clamp(0, bins - 1)
+    counts = torch.bincount(index, minlength=bins)
+    sums = torch.stack([torch.bincount(index, weights=w, minlength=bins) for w in (confidence, correct)])
+    ece = float(multiclass_calibration_error(outputs.probabilities, outputs.labels, len(outputs.classes), bins, "l1"))
+    rows = [
+        {
+            "from": float(edges[i]),
+            "to": float(edges[i + 1]),
+            "images": int(n),
+            "confidence": float(sums[0, i] / n) if n else None,
+            "accuracy": float(sums[1, i] / n) if n else None,
+        }
+        for i, n in enumerate(counts)
+    ]
+    figure = Figure(figsize=(6, 6.5), layout="constrained")
+    diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    diagram.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfectly calibrated")
+    filled = [row for row in rows if row["images"]]
+    diagram.bar(
+        [row["from"] for row in filled],
+        [row["accuracy"] for row in filled],
+        width=1 / bins,
+        align="edge",
+        color="tab:blue",
+        alpha=0.6,
+        label="accuracy",
+    )
+    diagram.plot(
+        [row["confidence"] for row in filled],
+        [row["accuracy"] for row in filled],
+        "o",
+        color="tab:orange",
+        label="mean confidence of the bin",
+    )
+    histogram.bar(edges[:-1].tolist(), counts.tolist(), width=1 / bins, align="edge", color="0.6")
+    diagram.set_ylabel("accuracy")
+    diagram.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    histogram.set(xlabel="confidence (probability of the predicted class)", ylabel="images")
+    histogram.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    figure.legend(frameon=False, loc="outside upper center", ncols=3, fontsize="small")
+    mean, accuracy = float(confidence.mean()), float(correct.mean())
+    verdict = "over-confident" if mean > accuracy else "under-confident"
+    return Section(
+        "calibration",
+        "Calibration",
+        {"Accuracy of the images in each bin of confidence; below the diagonal the network is too sure.": figure},
+        numbers={"ece": ece, "mean_confidence": mean, "accuracy": accuracy, "bins": rows},
+        text=[
+            f"Expected calibration error {ece:.2%} ({bins} bins). Mean confidence {mean:.2%} against an accuracy of "
+            f"{accuracy:.2%}: {verdict} by {abs(mean - accuracy) * 100:.1f} points."
+        ],
+    )

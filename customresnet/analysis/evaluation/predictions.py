@@ -1,0 +1,68 @@
+"""One pass of a network over a set of images: what every view of its answers starts from."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.runtime.precision import autocast_type, device_kind
+from customresnet.runtime.screen import interactive
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A network's answers.
+
+    Attributes:
+        data: The images, as they were before normalising, and their labels.
+        probabilities: ``(N, classes)`` float32, on the CPU.
+    """
+
+    data: LabelledImages
+    probabilities: Tensor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.classes
+
+    @property
+    def labels(self) -> Tensor:
+        """``(N,)`` int64."""
+        return self.data.labels
+
+    @property
+    def predicted(self) -> Tensor:
+        """``(N,)`` int64: the likeliest class."""
+        return self.probabilities.argmax(dim=1)
+
+    @property
+    def confidence(self) -> Tensor:
+        """``(N,)``: the likeliest class's probability."""
+        return self.probabilities.max(dim=1).values
+
+    @property
+    def correct(self) -> Tensor:
+        """``(N,)`` bool."""
+        return self.predicted == self.labels
+
+
+def run(network: nn.Module, data: LabelledImages, prep: Preprocessing) -> Predictions:
+    """Run a network over all images once, on the GPU if there is one, as precisely as training's ``auto`` would."""
+    device = torch.device(device_kind("auto"))
+    engine, reduced = prep.engine(), autocast_type(device.type)
+    network = network.to(device).eval()
+    parts = []
+    batches = data.images.split(BATCH)
+    with torch.inference_mode():
+        for images in tqdm(batches, "test images", leave=False, unit="batch", disable=not interactive()):
+            with torch.autocast(device.type, reduced) if reduced else nullcontext():
+                logits = network(engine(images, seed=0).to(device))
+            parts.append(logits.float().softmax(dim=1).cpu())
+    network.to("cpu")
+    return Predictions(data, torch.cat(parts))

@@ -1,0 +1,124 @@
+"""Read ``{train,test}/<class>/*.{png,jpg,jpeg}`` from a directory or, in place, from a .zip."""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
+from customresnet.data.sources.image_files import IMAGE_SUFFIXES, decode, fit_to_square
+from customresnet.runtime.errors import UserError
+from customresnet.runtime.screen import interactive
+
+
+@contextmanager
+def _open_tree(root: Path | None) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+    """All names in a directory or .zip, those of folders with a "/" at the end, and how to read one."""
+    if root is None:
+        raise UserError("--data.source folder needs --data.root: a directory or .zip of {train,test}/<class>/ images")
+    if root.is_dir():
+        names = []
+        for folder, subfolders, files in os.walk(root):
+            inside = Path(folder).relative_to(root)
+            names += [f"{(inside / name).as_posix()}/" for name in subfolders]
+            names += [(inside / name).as_posix() for name in files]
+        yield names, lambda name: (root / name).read_bytes()
+    elif root.is_file():
+        try:
+            archive = zipfile.ZipFile(root)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"--data.root {root} is neither a directory nor a readable .zip ({error})") from error
+        with archive:
+            yield archive.namelist(), archive.read
+    else:
+        raise UserError(f"--data.root {root} does not exist; it must be a directory or a .zip")
+
+
+def load_tree(root: Path | None, split: Split, image_size: int | None) -> LabelledImages:
+    """Read one split of a tree.
+
+    Args:
+        root: A directory, or a .zip.
+        split: Which split to read.
+        image_size: Side in pixels to resize to; None reads 32x32 images and refuses any other size.
+    """
+    with _open_tree(root) as (names, read):
+        tree = _image_tree(names, root)
+        classes = _common_classes(tree, root)
+        files = [(name, label) for label, c in enumerate(classes) for name in tree[split][c]]
+        size = image_size or DEFAULT_IMAGE_SIZE
+        images = np.empty((len(files), size, size, 3), dtype=np.uint8)
+
+        def fill(index: int) -> None:
+            name = files[index][0]
+            image = decode(f"{root}/{name}", lambda: read(name))
+            if image_size is None and image.size != (size, size):
+                raise UserError(
+                    f"{root}/{name} is {image.width}x{image.height} pixels, not {size}x{size}; "
+                    f"to resize all images pass --data.image_size {size} (or another size)"
+                )
+            images[index] = np.asarray(fit_to_square(image, size))
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            done = pool.map(fill, range(len(files)))
+            for _ in tqdm(
+                done, f"reading {split} images", len(files), leave=False, unit="img", disable=not interactive()
+            ):
+                pass
+    labels = torch.tensor([label for _, label in files])
+    return LabelledImages(torch.from_numpy(images), labels, tuple(classes))
+
+
+def count_tree(root: Path | None) -> dict[str, dict[str, int]]:
+    """Split -> class -> how many images there are, without reading one; classes are in order."""
+    with _open_tree(root) as (names, _):
+        tree = _image_tree(names, root)
+        classes = _common_classes(tree, root)
+    return {split: {c: len(tree[split][c]) for c in classes} for split in tree}
+
+
+def _image_tree(names: Iterable[str], root: Path | None) -> dict[str, dict[str, list[str]]]:
+    """Split -> class -> sorted image names; one wrapping directory, as repository zips have, is looked through."""
+    found: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for name in sorted(names):
+        parts = PurePosixPath(name).parts
+        if any(part.startswith((".", "__MACOSX")) for part in parts):
+            continue
+        depth = next((d for d in (0, 1) if parts[d : d + 1] in (("train",), ("test",))), None)
+        if depth is None:
+            continue
+        split, inside = parts[depth], parts[depth + 1 :]
+        tree = found.setdefault("/".join(parts[:depth]), {"train": {}, "test": {}})
+        if len(inside) == 1 and name.endswith("/"):
+            tree[split].setdefault(inside[0], [])  # how a class without images shows up
+        elif len(inside) == 2 and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+            tree[split].setdefault(inside[0], []).append(name)
+    whole = {wrapper: tree for wrapper, tree in found.items() if tree["train"] and tree["test"]}
+    if len(whole) == 1:
+        return next(iter(whole.values()))
+    if whole:
+        raise UserError(f"--data.root {root} holds several data sets: {', '.join(map(repr, whole))}; name one of them")
+    raise UserError(f"--data.root {root} holds no {{train,test}}/<class>/*.{{png,jpg,jpeg}}")
+
+
+def _common_classes(tree: dict[str, dict[str, list[str]]], root: Path | None) -> list[str]:
+    train, test = set(tree["train"]), set(tree["test"])
+    if train != test:
+        only = "; ".join(
+            f"only in {split}: {', '.join(sorted(classes))}"
+            for split, classes in (("train", train - test), ("test", test - train))
+            if classes
+        )
+        raise UserError(f"train and test in --data.root {root} have different classes ({only})")
+    empty = [f"{split}/{c}" for split in tree for c in sorted(tree[split]) if not tree[split][c]]
+    if empty:
+        raise UserError(f"no images in {', '.join(empty)} of --data.root {root}; fill or remove the class folder")
+    if len(train) < 2:
+        raise UserError(f"--data.root {root} has only the class {', '.join(train)}; classification needs two or more")
+    return sorted(train)

@@ -1,0 +1,217 @@
+"""Read LRMIN and LRMAX off the losses of an LR range test, and show how."""
+
+import math
+import statistics
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from customresnet.runtime.errors import UserError
+from customresnet.training.classifier import ImageClassifier
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Candidate = Literal["steepest", "valley", "minimum/10"]
+
+MIN_POINTS = 10
+BY_HAND = "pass both bounds by hand (--model.lr_max 3e-3 --model.lr_min 1e-4, say)"
+
+
+@dataclass(frozen=True)
+class LRRangeTest:
+    """How the LR range test runs that sets --model.lr_max and --model.lr_min when they are not given.
+
+    Args:
+        steps: Optimizer steps, one learning rate each, evenly spaced on a log scale.
+        min: First learning rate.
+        max: Last learning rate.
+        choose: What becomes LRMAX: where the smoothed loss falls fastest, half-way along its longest descent, or a
+            tenth of the LR of its minimum.
+    """
+
+    steps: int = 100
+    min: float = 1e-5
+    max: float = 1.0
+    choose: Candidate = "steepest"
+
+    def check(self) -> None:
+        if not 0 < self.min < self.max:
+            raise UserError(
+                f"--lr_find.min and --lr_find.max must be positive and rising; received {self.min:g} and {self.max:g}"
+            )
+        if self.steps < MIN_POINTS:
+            raise UserError(f"--lr_find.steps must be at least {MIN_POINTS}; received {self.steps}")
+
+
+@dataclass(frozen=True)
+class LRRangeResult:
+    """The measured curve and what was read off it.
+
+    Attributes:
+        lrs: Learning rate of each step.
+        losses: Training loss of each step's batch, before the step.
+        smoothed: The losses, smoothed along log LR.
+        candidates: LRMAX by each rule, by the rule's name.
+        lr_max: The chosen LRMAX.
+        lr_min: The chosen LRMIN.
+    """
+
+    lrs: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    candidates: dict[str, float]
+    lr_max: float
+    lr_min: float
+
+    def set_missing_bounds(self, model: ImageClassifier) -> None:
+        """Give the model the bounds that it was not given by hand."""
+        lr_max = model.hparams["lr_max"] or self.lr_max
+        lr_min = model.hparams["lr_min"] or min(self.lr_min, lr_max / 10)
+        if lr_max < lr_min:
+            raise UserError(
+                f"--model.lr_min {lr_min:g} is above the LRMAX {lr_max:g} that the LR range test found; "
+                "give --model.lr_max too"
+            )
+        model.hparams.update(lr_max=lr_max, lr_min=lr_min)
+
+    def content(self) -> dict[str, Any]:
+        """What lr_find.json holds."""
+        return asdict(self)
+
+    def figure(self) -> "Figure":
+        """Loss against LR with both bounds and every candidate marked."""
+        return draw([self], self.lr_min, self.lr_max)
+
+
+@dataclass(frozen=True)
+class RepeatedLRRange:
+    """The same test with several seeds: the suggestion is the median.
+
+    Attributes:
+        seeds: The seed of each test.
+        results: What each test measured.
+    """
+
+    seeds: list[int]
+    results: list[LRRangeResult]
+
+    def add(self, seed: int, result: LRRangeResult) -> None:
+        self.seeds.append(seed)
+        self.results.append(result)
+
+    @property
+    def lr_max(self) -> float:
+        return _median([result.lr_max for result in self.results])
+
+    @property
+    def lr_min(self) -> float:
+        return _median([result.lr_min for result in self.results])
+
+    def spread(self) -> dict[str, list[float]]:
+        """Lowest and highest suggestion of the seeds, for both bounds and each candidate."""
+        values = {
+            "lr_max": [result.lr_max for result in self.results],
+            "lr_min": [result.lr_min for result in self.results],
+            **{name: [result.candidates[name] for result in self.results] for name in self.results[0].candidates},
+        }
+        return {name: [min(lrs), max(lrs)] for name, lrs in values.items()}
+
+    def content(self) -> dict[str, Any]:
+        """What lr_find.json holds."""
+        each = [{"seed": seed, **asdict(result)} for seed, result in zip(self.seeds, self.results, strict=True)]
+        return {"lr_max": self.lr_max, "lr_min": self.lr_min, "spread": self.spread(), "seeds": each}
+
+    def figure(self) -> "Figure":
+        """The curves of all seeds, the median bounds, and every candidate of every seed."""
+        return draw(self.results, self.lr_min, self.lr_max)
+
+
+def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure":
+    """Loss against LR, raw and smoothed, for one test or several; bounds and candidates are marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    axes = figure.subplots()
+    several = len(results) > 1
+    for number, result in enumerate(results):
+        first = number == 0
+        axes.semilogx(result.lrs, result.losses, color="0.8", linewidth=0.8, label="loss of each batch" * first)
+        name = f"smoothed, {len(results)} seeds" if several else "smoothed"
+        axes.semilogx(result.lrs, result.smoothed, color="tab:blue", linewidth=1.5, label=name * first)
+    axes.axvspan(lr_min, lr_max, color="tab:green", alpha=0.12, label=f"LRMIN {lr_min:.2e} to LRMAX {lr_max:.2e}")
+    for edge in (lr_min, lr_max):
+        axes.axvline(edge, color="tab:green", linestyle=":")
+    for marker, color, name in zip("osD", ("tab:orange", "tab:red", "tab:purple"), results[0].candidates, strict=True):
+        lrs = [result.candidates[name] for result in results]
+        heights = [np.interp(math.log(r.candidates[name]), np.log(r.lrs), r.smoothed) for r in results]
+        label = f"{name} {min(lrs):.2e}" + (f" to {max(lrs):.2e}" if max(lrs) > min(lrs) else "")
+        if [result.lr_max for result in results] == lrs:
+            label += ", median is LRMAX" if several else " is LRMAX"
+        axes.semilogx(lrs, heights, marker, color=color, markersize=8, markeredgecolor="white", label=label)
+    lowest = min(min(result.losses) for result in results)
+    highest = max(max(result.smoothed[0], float(np.quantile(result.losses, 0.8))) for result in results)
+    height = highest - lowest
+    axes.set_ylim(lowest - 0.05 * height, highest + 0.25 * height)  # divergence would flatten the rest
+    axes.set(xlabel="learning rate (log scale)", ylabel="training loss (cross-entropy)", title="LR range test")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    return figure
+
+
+def _median(lrs: list[float]) -> float:
+    """The median on the log scale."""
+    return math.exp(statistics.median(map(math.log, lrs))) if len(lrs) % 2 == 0 else statistics.median(lrs)
+
+
+def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRRangeResult:
+    """Read LRMAX and LRMIN off a loss curve over exponentially rising learning rates.
+
+    LRMAX is the chosen candidate. LRMIN is where the smoothed loss has first made a twentieth of its whole descent,
+    but at most LRMAX/10 and at least LRMAX/1000.
+
+    Raises:
+        UserError: Too few points, a loss that diverges at once or never falls.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    if len(lrs) < MIN_POINTS:
+        raise UserError(
+            f"the LR range test diverged after {len(lrs)} of {test.steps} steps; "
+            f"start lower (--lr_find.min {test.min / 100:g}) or {BY_HAND}"
+        )
+    # capped where it began: a loss that blows up would otherwise smear over its neighbours' minimum
+    capped = np.minimum(losses, losses[0])
+    smoothed = gaussian_filter1d(capped, sigma=max(1.0, 0.05 * test.steps), mode="nearest")
+    log_lrs = np.log(lrs)
+    bottom = int(np.argmin(smoothed))
+    start = float(smoothed[0])
+    noise = float(np.std(losses[: bottom + 1] - smoothed[: bottom + 1])) / math.sqrt(max(1.0, 0.05 * test.steps))
+    if bottom < 2 or start - smoothed[bottom] < max(3 * noise, 0.02 * start):
+        raise UserError(
+            f"the LR range test saw no fall of the loss between LR {lrs[0]:g} and {lrs[-1]:g} (from {start:.3f} to "
+            f"{smoothed[bottom]:.3f} at best); widen it (--lr_find.min, --lr_find.max, --lr_find.steps) or {BY_HAND}"
+        )
+    slope = np.gradient(smoothed, log_lrs)[: bottom + 1]
+    candidates = {
+        "steepest": float(lrs[int(np.argmin(slope))]),
+        "valley": float(lrs[_valley(smoothed)]),
+        "minimum/10": float(lrs[bottom] / 10),
+    }
+    lr_max = candidates[test.choose]
+    fallen = start - 0.05 * (start - float(smoothed[bottom]))
+    first = float(lrs[int(np.argmax(smoothed <= fallen))])
+    lr_min = min(max(first, lr_max / 1000), lr_max / 10)
+    return LRRangeResult(lrs.tolist(), losses.tolist(), smoothed.tolist(), candidates, lr_max, lr_min)
+
+
+def _valley(losses: np.ndarray) -> int:
+    """Index half-way along the longest decreasing subsequence of the loss, as fastai's ``valley`` picks it."""
+    lengths = np.ones(len(losses), dtype=int)
+    for i in range(1, len(losses)):
+        below = lengths[:i][losses[:i] > losses[i]]
+        lengths[i] = 1 + below.max() if len(below) else 1
+    end = int(np.argmax(lengths))
+    length = int(lengths[end])
+    return end - length + 1 + length // 2

@@ -1,0 +1,172 @@
+"""What an LR sweep measured, on disk and as a picture, and the bounds it suggests."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from customresnet.runtime.errors import UserError
+from customresnet.runtime.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FILE = "lr_sweep.json"
+
+
+@dataclass(frozen=True)
+class LRPoint:
+    """What one learning rate led to.
+
+    Attributes:
+        lr: The learning rate.
+        train_acc: Accuracy on the training batches of the last quarter of the steps, each before its step.
+        train_loss: Their mean loss.
+        val_acc: Accuracy on the held-out images afterwards; None without --data.val_size.
+        images: How many training images the accuracy counts.
+        val_images: How many held-out images the validation accuracy counts.
+        diverged: The loss became infinite or NaN; the figures above are then None.
+    """
+
+    lr: float
+    train_acc: float | None
+    train_loss: float | None
+    val_acc: float | None
+    images: int
+    val_images: int = 0
+    diverged: bool = False
+
+    @property
+    def score(self) -> float:
+        """What the points are compared by: validation accuracy if there is one, else training accuracy."""
+        if self.diverged or self.train_acc is None:
+            return -math.inf
+        return self.train_acc if self.val_acc is None else self.val_acc
+
+
+@dataclass
+class LRSweepResult:
+    """The points measured so far and, once there are all of them, what they suggest.
+
+    Attributes:
+        flags: Every option that the points depend on, by its flag.
+        lrs: The learning rates of the whole sweep.
+        steps: Optimizer steps at each.
+        points: What was measured, by rising learning rate.
+    """
+
+    flags: dict[str, Any]
+    lrs: list[float]
+    steps: int
+    points: list[LRPoint]
+
+    def add(self, point: LRPoint) -> None:
+        self.points = sorted([*self.points, point], key=lambda p: p.lr)
+
+    @property
+    def left(self) -> list[float]:
+        """Learning rates still to be measured."""
+        done = {point.lr for point in self.points}
+        return [lr for lr in self.lrs if lr not in done]
+
+    @property
+    def best(self) -> LRPoint | None:
+        """The point of the highest accuracy; None if every one diverged."""
+        best = max(self.points, key=lambda p: p.score, default=None)
+        return None if best is None or best.diverged else best
+
+    @property
+    def lr_max(self) -> float | None:
+        return self.best.lr if self.best else None
+
+    @property
+    def lr_min(self) -> float | None:
+        return self.best.lr / 10 if self.best else None
+
+    def doubts(self) -> list[str]:
+        """Why the suggestion may be worth little."""
+        if self.best is None:
+            return ["every learning rate diverged: take a lower --start and --end"]
+        doubts = []
+        scores = [p.score for p in self.points if not p.diverged]
+        noise = 4 * math.sqrt(self.best.score * (1 - self.best.score) / (self.best.val_images or self.best.images))
+        if len(scores) > 1 and max(scores) - min(scores) <= max(noise, 0.02):
+            doubts.append(
+                f"the curve is flat, {min(scores):.1%} to {max(scores):.1%}: its highest point is chance; "
+                "train longer (--steps, --epochs) or change the range (--start, --end, --spacing)"
+            )
+        if self.best.lr == self.lrs[0]:
+            doubts.append(f"the best point is the lowest learning rate tried: take a --start below {self.best.lr:g}")
+        if self.best.lr == self.lrs[-1]:
+            doubts.append(f"the best point is the highest learning rate tried: take an --end above {self.best.lr:g}")
+        return doubts
+
+    # ------------------------------------------------------------------------------------------------------ on disk
+
+    def save(self, folder: Path) -> None:
+        """Write lr_sweep.json."""
+        finished = not self.left
+        content = {
+            "flags": self.flags,
+            "steps": self.steps,
+            "lrs": self.lrs,
+            "points": [asdict(point) for point in self.points],
+            "finished": finished,
+            "lr_max": self.lr_max if finished else None,
+            "lr_min": self.lr_min if finished else None,
+            "doubts": self.doubts() if finished else [],
+        }
+        write_atomically(folder / FILE, json.dumps(content, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> "LRSweepResult":
+        """Read lr_sweep.json."""
+        saved = json.loads((folder / FILE).read_text())
+        return cls(saved["flags"], saved["lrs"], saved["steps"], [LRPoint(**point) for point in saved["points"]])
+
+    def refuse_other_flags(self, flags: dict[str, Any]) -> None:
+        """Raise a UserError that names each flag which differs from those that the sweep was begun with."""
+        differences = [
+            f"{flag}: received {flags.get(flag)}, but the sweep was begun with {self.flags.get(flag)}"
+            for flag in {**self.flags, **flags}
+            if self.flags.get(flag) != flags.get(flag)
+        ]
+        if differences:
+            raise UserError(f"--resume: {'; '.join(differences)}")
+
+    # ------------------------------------------------------------------------------------------------------- to see
+
+    def figure(self) -> "Figure":
+        """Accuracy against learning rate; the suggested bounds and the diverged points are marked."""
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import PercentFormatter
+
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.subplots()
+        good = [p for p in self.points if not p.diverged]
+        lrs = [p.lr for p in good]
+        measured = f"training, last quarter of {self.steps} steps"
+        axes.plot(lrs, [p.train_acc or 0.0 for p in good], "o-", color="tab:blue", label=measured)
+        if any(p.val_acc is not None for p in good):
+            axes.plot(lrs, [p.val_acc or 0.0 for p in good], "s-", color="tab:orange", label="validation, after them")
+        diverged = [p.lr for p in self.points if p.diverged]
+        if diverged:
+            axes.plot(diverged, [0.0] * len(diverged), "x", color="tab:red", markersize=9, label="diverged")
+        if self.best:
+            bounds = f"LRMIN {self.lr_min:.2e} to LRMAX {self.lr_max:.2e}"
+            axes.axvspan(self.best.lr / 10, self.best.lr, color="tab:green", alpha=0.12, label=bounds)
+            axes.axvline(self.best.lr, color="tab:green", linestyle=":")
+        if self.flags["--spacing"] == "log":
+            axes.set_xscale("log")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set(
+            xlabel=f"learning rate ({self.flags['--spacing']} scale)",
+            ylabel="accuracy",
+            title=f"LR sweep: a fresh network for {self.steps} steps at each of {len(self.points)} learning rates",
+        )
+        highest = max((max(p.train_acc or 0.0, p.val_acc or 0.0) for p in good), default=1.0)
+        axes.set_ylim(-0.02, 1.15 * highest)  # from 0, so that a flat curve looks flat
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+        return figure
