@@ -15,6 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from customresnet.cli import recipes
+from customresnet.cli.flags import with_flags
 from customresnet.cli.parsing import RaisingParser
 from customresnet.cli.plain import PLAIN_COMMANDS, run_plain_command
 from customresnet.data import sources
@@ -233,9 +234,40 @@ def main(args: list[str] | None = None) -> None:
     except (UserError, MisconfigurationException, ValueError) as error:
         if debug or not (isinstance(error, UserError) or raised_by_lightning(error)):
             raise
-        flag = "" if isinstance(error, UserError) else "--trainer: "
-        print(f"error: {flag}{' '.join(str(error).split())}", file=sys.stderr)
+        message = with_flags(str(error), _keys()) if isinstance(error, UserError) else f"--trainer: {error}"
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _keys() -> list[str]:
+    """Every flag of every command, until each command brings its own."""
+    import inspect
+    from dataclasses import fields, is_dataclass
+
+    from customresnet.commands.report import report
+    from customresnet.training.lr.bounds import LRRangeTest
+
+    keys = ["seed_everything", "ckpt_path", "config"]
+
+    def add(prefix: str, parameters: dict[str, Any]) -> None:
+        for name, default in parameters.items():
+            keys.append(f"{prefix}{name}")
+            if is_dataclass(default):
+                add(f"{prefix}{name}.", {field.name: getattr(default, field.name) for field in fields(default)})
+
+    for prefix, function in (
+        ("data.", CIFAR10DataModule),
+        ("model.", ImageClassifier),
+        ("trainer.", Trainer),
+        ("trainer.", pl.Trainer),
+        ("", Trainer.find_learning_rates),
+        ("", Trainer.sweep_learning_rates),
+        ("", Trainer.schedule),
+        ("", report),
+    ):
+        add(prefix, {name: p.default for name, p in inspect.signature(function).parameters.items()})
+    add("lr_find.", {field.name: None for field in fields(LRRangeTest)})
+    return keys
 
 
 def raised_by_lightning(error: BaseException) -> bool:

@@ -2,4 +2,8 @@
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: says what was wrong, the value received and the flag that mends it."""
+    """A mistake that the user can fix.
+
+    The message says what is wrong, the value received, and which parameter fixes it. It names parameters in backticks,
+    as Python knows them: `` `batch_size` must be at least 1; received 0 ``. The command line shows their flags instead.
+    """
