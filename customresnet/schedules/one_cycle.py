@@ -1,4 +1,4 @@
-"""The One Cycle policy as data: LR up to LRMAX at the peak epoch, then down again, momentum against it.
+"""The One Cycle policy: the learning rate rises to LRMAX at the peak epoch and falls back; momentum mirrors it.
 
 Source: Smith, "A disciplined approach to neural network hyper-parameters", 2018, https://arxiv.org/abs/1803.09820.
 """
@@ -12,20 +12,20 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 Anneal = Literal["linear", "cos"]
 
 PEAK_SHARE = 5 / 24
-"""Where the peak lies when none is asked for: epoch 5 of the reference run's 24."""
+"""Position of the peak by default: epoch 5 of the default recipe's 24."""
 
 
 @dataclass(frozen=True)
 class OneCycle:
-    """One cycle of learning rate and momentum; without annihilation it ends where it began.
+    """One cycle of learning rate and momentum. Without annihilation it ends at the learning rate it started from.
 
     Attributes:
         lr_max: Learning rate at the peak (LRMAX).
         lr_min: Learning rate of the first step (LRMIN).
-        peak_epoch: Epoch at whose last step the peak lies; None is 5/24 of the run.
+        peak_epoch: Epoch whose last step takes LRMAX; None means 5/24 of the run.
         anneal: Shape of both slopes.
-        momentum: Lowest and highest momentum (Adam: beta1), reached at the peak and at both ends; None leaves it alone.
-        final_div_factor: LRMIN divided by this is the learning rate of the last step: 1, or more for annihilation.
+        momentum: Lowest and highest momentum (beta1 for Adam), taken at the peak and at both ends; None keeps it constant.
+        final_div_factor: The last step's learning rate is LRMIN divided by this: 1, or more to anneal it to nearly zero.
     """
 
     lr_max: float
@@ -37,18 +37,17 @@ class OneCycle:
 
     def __str__(self) -> str:
         shape = {"linear": "linear", "cos": "cosine"}[self.anneal]
-        end = (
-            "without annihilation" if self.final_div_factor == 1 else f"annihilated to LRMIN/{self.final_div_factor:g}"
-        )
-        return f"One Cycle, {shape}, {end}"
+        peak = "5/24 of the run" if self.peak_epoch is None else f"epoch {self.peak_epoch:g}"
+        end = "no annihilation" if self.final_div_factor == 1 else f"annihilation to LRMIN/{self.final_div_factor:g}"
+        return f"One Cycle, {shape}, peak at {peak}, {end}"
 
     def peak_step(self, total_steps: int, steps_per_epoch: float) -> int:
-        """Index of the step that takes LRMAX, for a run of at least 3 steps."""
+        """Index of the step that takes LRMAX, in a run of at least 3 steps."""
         peak = PEAK_SHARE * total_steps if self.peak_epoch is None else self.peak_epoch * steps_per_epoch
         return min(total_steps - 2, max(1, round(peak) - 1))
 
     def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LRScheduler:
-        """Torch's OneCycleLR, set so that the peak is exactly at ``peak_step`` and the end at the last step.
+        """torch's OneCycleLR with its peak at exactly ``peak_step`` and its end at the last step.
 
         A run of fewer than 3 steps has no room for a cycle: it keeps LRMIN and the highest momentum.
         """

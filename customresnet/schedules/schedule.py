@@ -1,25 +1,18 @@
-"""Learning rate and momentum of every step of a run, to look at before it is trained."""
+"""The learning rate and momentum of every step of a run, known before it trains."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.optim import Optimizer
 
 from customresnet.runtime.files import as_csv, write_atomically
-from customresnet.schedules.one_cycle import OneCycle
-from customresnet.schedules.triangular import Triangular
+from customresnet.schedules import Policy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
-
-Policy = OneCycle | Triangular
-PolicyName = Literal["one_cycle", "triangular"]
-
-POLICIES: dict[str, type[OneCycle] | type[Triangular]] = {"one_cycle": OneCycle, "triangular": Triangular}
-"""Every policy by the name that ``--model.policy`` takes."""
 
 
 @dataclass(frozen=True)

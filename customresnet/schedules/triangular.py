@@ -1,4 +1,4 @@
-"""The triangular policy as data: LR up and down between LRMIN and LRMAX, again and again, momentum against it.
+"""The triangular policy: the learning rate cycles between LRMIN and LRMAX; momentum mirrors it.
 
 Source: Smith, "Cyclical learning rates for training neural networks", 2017, https://arxiv.org/abs/1506.01186.
 """
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler
 CycleMode = Literal["triangular", "triangular2", "exp_range"]
 
 HALF_CYCLE_SHARE = 1 / 12
-"""Length of half a cycle when none is asked for: six whole cycles a run, 2 epochs up and 2 down in the default 24."""
+"""Length of half a cycle by default: six cycles in a run, 2 epochs up and 2 down in the default 24."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,13 @@ class Triangular:
     """Cycles of learning rate and momentum, each from LRMIN to LRMAX and back.
 
     Attributes:
-        lr_max: Learning rate at the first cycle's top (LRMAX).
-        lr_min: Learning rate of the first step and at each cycle's foot (LRMIN).
-        half_cycle: Epochs from foot to top, which Smith calls the step size; None is 1/12 of the run.
-        cycle_mode: All cycles alike, each half as high as the one before it, or shrinking with every step.
-        cycle_gamma: For exp_range, the factor by which each step shrinks the cycle's height.
-        momentum: Lowest and highest momentum (Adam: beta1), at the tops and at the feet; None leaves it alone.
+        lr_max: Learning rate at the top of the first cycle (LRMAX).
+        lr_min: Learning rate of the first step and at the bottom of every cycle (LRMIN).
+        half_cycle: Epochs from bottom to top, Smith's step size; None means 1/12 of the run.
+        cycle_mode: Equal cycles (triangular), each half as high as the last (triangular2), or shrinking at every step
+            (exp_range).
+        cycle_gamma: For exp_range, the factor by which every step shrinks the cycle.
+        momentum: Lowest and highest momentum (beta1 for Adam), taken at the top and at the bottom; None keeps it constant.
     """
 
     lr_max: float
@@ -36,16 +37,17 @@ class Triangular:
     momentum: tuple[float, float] | None = (0.85, 0.95)
 
     def __str__(self) -> str:
-        gamma = f" ({self.cycle_gamma:g} a step)" if self.cycle_mode == "exp_range" else ""
-        return f"triangular policy, {self.cycle_mode}{gamma}"
+        gamma = f" ({self.cycle_gamma:g} per step)" if self.cycle_mode == "exp_range" else ""
+        half = "1/12 of the run" if self.half_cycle is None else f"{self.half_cycle:g} epochs"
+        return f"triangular policy, {self.cycle_mode}{gamma}, half-cycle of {half}"
 
     def half_cycle_steps(self, total_steps: int, steps_per_epoch: float) -> int:
-        """Steps from a cycle's foot to its top."""
+        """Steps from the bottom of a cycle to its top."""
         half = HALF_CYCLE_SHARE * total_steps if self.half_cycle is None else self.half_cycle * steps_per_epoch
         return max(1, round(half))
 
     def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LRScheduler:
-        """Torch's CyclicLR."""
+        """torch's CyclicLR."""
         low, high = self.momentum or (0.0, 0.0)
         return CyclicLR(
             optimizer,

@@ -18,8 +18,8 @@ from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import NetworkName, build_network, default_width
 from customresnet.runtime.errors import UserError
+from customresnet.schedules import POLICIES, Policy, PolicyName
 from customresnet.schedules.one_cycle import Anneal
-from customresnet.schedules.schedule import POLICIES, Policy, PolicyName
 from customresnet.schedules.triangular import CycleMode
 from customresnet.training.mean_loss import MeanLoss
 
