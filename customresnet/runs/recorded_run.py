@@ -10,11 +10,11 @@ from typing import Any
 import torch
 import yaml
 
-from customresnet.analysis.intervals import wilson
 from customresnet.models import NETWORKS, build_network, default_width
 from customresnet.runs import folders as runs
 from customresnet.runs.records import RECORDS, as_numbers, read_record
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.intervals import wilson
 
 DAMAGED = (OSError, ValueError, TypeError, csv.Error, yaml.YAMLError)
 """What reading a damaged file raises."""

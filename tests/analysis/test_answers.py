@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 
 from customresnet.analysis.evaluation.calibration import calibration
 from customresnet.analysis.evaluation.confusion import confusion
@@ -13,7 +12,6 @@ from customresnet.analysis.evaluation.curves import curves
 from customresnet.analysis.evaluation.galleries import choose_misclassified, hardest_and_easiest, misclassified
 from customresnet.analysis.evaluation.per_class import per_class
 from customresnet.analysis.evaluation.predictions import Predictions
-from customresnet.analysis.intervals import wilson
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.runtime.errors import UserError
 
@@ -84,12 +82,6 @@ def test_a_class_without_images_is_said_and_has_no_accuracy(outputs):
     assert (row["images"], row["accuracy"], row["recall"], row["low"]) == (0, None, None, None)
     assert "No test images of: newt." in view.text
     json.dumps(view.numbers, allow_nan=False)
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (9272, 10_000), (1, 3)])
-def test_wilsons_interval_is_that_of_scipy(successes, trials):
-    expected = binomtest(successes, trials).proportion_ci(method="wilson")
-    assert wilson(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_the_calibration_error_is_that_of_numpy(outputs):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from customresnet.analysis.intervals import Z95
+from customresnet.runtime.intervals import Z95
 
 
 @dataclass(frozen=True)

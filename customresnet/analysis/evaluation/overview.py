@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 from customresnet.analysis.evaluation.predictions import Predictions
-from customresnet.analysis.intervals import wilson
 from customresnet.analysis.page import Section
 from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
 from customresnet.data.transforms.policy import Augmentation
 from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.runtime.intervals import wilson
 
 
 def overview(

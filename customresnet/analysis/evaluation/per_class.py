@@ -6,8 +6,8 @@ import numpy as np
 from torchmetrics.functional.classification import multiclass_stat_scores
 
 from customresnet.analysis.evaluation.predictions import Predictions
-from customresnet.analysis.intervals import wilson
 from customresnet.analysis.page import Section
+from customresnet.runtime.intervals import wilson
 
 
 def per_class(outputs: Predictions) -> Section:
