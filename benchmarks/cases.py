@@ -22,7 +22,7 @@ from benchmarks.step import train_step
 from customresnet.data.batches import InMemoryDataset, SeededBatchSampler
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.labelled_images import LabelledImages
-from customresnet.data.sources import CIFAR10_CLASSES
+from customresnet.data.sources.cifar import CIFAR10_CLASSES
 from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD, Augmentation
 from customresnet.models import CustomResNet

@@ -166,6 +166,7 @@ def prepare(
         seed=seed,
     )
     model = exhibit.model(width=args.width, lr_max=2e-3, lr_min=1e-4, **exhibit.options)
+    data.prepare_data()
     data.setup("fit")
     whole = {}
     if exhibit.whole_batches:

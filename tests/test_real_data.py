@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from customresnet import CIFAR10DataModule
-from customresnet.data import sources
+from customresnet.data.sources.cifar import CIFAR10_CLASSES
 from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD
 from customresnet.runs import folders as runs
 from customresnet.runs import weights
@@ -30,7 +30,7 @@ def module() -> CIFAR10DataModule:
 
 def test_counts_classes_and_steps(module):
     train, test = module.train_images, module.test_images
-    assert train.classes == sources.CIFAR10_CLASSES
+    assert train.classes == CIFAR10_CLASSES
     assert torch.bincount(train.labels).tolist() == [5000] * 10
     assert torch.bincount(test.labels).tolist() == [1000] * 10
     assert len(module.train_dataloader()) == 98
@@ -49,5 +49,5 @@ def test_the_weights_that_ship_are_as_good_as_their_label_says(run):
     )
     assert outcome.code == 0, outcome.err
     correct = read_json(Path("lightning_logs/pretrained/test.json"))["test/correct"]
-    said = weights.read(runs.SHIPPED)["result"]["test/correct"]
+    said = weights.read_weights(runs.SHIPPED)["result"]["test/correct"]
     assert correct == pytest.approx(said, abs=15)  # another processor rounds otherwise

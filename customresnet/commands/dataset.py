@@ -53,6 +53,7 @@ def dataset(
     output = output or Path("dataset") / data.source
     files.make_folder(output, "--output")
     checkpoint = runs.find_checkpoint(ckpt_path, Path(".")) if ckpt_path else None
+    data.prepare_data()
     data.setup("fit")
     train, test = data.train_images, data.test_images
     looks: list[Callable[[], Section]] = [

@@ -113,9 +113,14 @@ class CIFAR10DataModule(pl.LightningDataModule):
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    def setup(self, stage: str) -> None:
-        """Read what the stage needs, once: fit needs train and test images, test and validate one of them."""
-        if self._train is None and (stage == "fit" or (stage == "validate" and self.val_size)):
+    def prepare_data(self) -> None:
+        """Download the source's archive if it has one and it is not in ``root`` yet."""
+        sources.download(self.source, self.root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the images that a stage needs, or all of them. Images that were read before are kept."""
+        needs_training_images = stage in (None, "fit") or (stage == "validate" and self.val_size > 0)
+        if self._train is None and needs_training_images:
             self._train, self._val = self._partition.of(self._load("train"))
             self._check_batch_size(len(self._train))
         if self._test is None:
@@ -141,14 +146,16 @@ class CIFAR10DataModule(pl.LightningDataModule):
 
     @property
     def train_images(self) -> LabelledImages:
-        """The training images, un-augmented; after ``setup("fit")``."""
-        assert self._train is not None, 'call setup("fit") first'
+        """The training images before augmentation."""
+        if self._train is None:
+            raise UserError('the training images have not been read; call setup("fit") first')
         return self._train
 
     @property
     def test_images(self) -> LabelledImages:
-        """The test images; after ``setup``."""
-        assert self._test is not None, "call setup first"
+        """The test images."""
+        if self._test is None:
+            raise UserError("the test images have not been read; call setup() first")
         return self._test
 
     @property

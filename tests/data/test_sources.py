@@ -1,10 +1,12 @@
-"""Reading images, and every way in which that can fail."""
+"""Tests of reading images, and of every way in which it can fail."""
 
 import os
 import pickle
 import shutil
 import tarfile
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +15,21 @@ import torch
 import torchvision
 from PIL import Image
 
-from customresnet import Augmentation, CIFAR10DataModule
+from customresnet import CIFAR10DataModule
 from customresnet.data import sources
-from customresnet.data.sources import image_files
+from customresnet.data.sources import cifar, image_files
 from customresnet.runtime.errors import UserError
 from tests.conftest import make_tree
 
 
-def zipped(tree: Path, path: Path, inside: str = "") -> Path:
+def zipped(tree: Path, path: Path, prefix: str = "") -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(tree.rglob("*.*")):
-            archive.write(file, f"{inside}{file.relative_to(tree)}")
+            archive.write(file, f"{prefix}{file.relative_to(tree)}")
     return path
 
 
-def test_a_directory_a_zip_and_a_wrapped_zip_give_the_same_images(tmp_path):
+def test_directory_zip_and_zip_with_a_top_folder_give_the_same_images(tmp_path):
     tree = make_tree(tmp_path / "tree")
     roots = [tree, zipped(tree, tmp_path / "a.zip"), zipped(tree, tmp_path / "b.zip", "repository-main/")]
     read = [sources.load("folder", root, "train") for root in roots]
@@ -41,7 +43,7 @@ def test_a_directory_a_zip_and_a_wrapped_zip_give_the_same_images(tmp_path):
     assert {sources.class_names("folder", root) for root in roots} == {("cat", "dog", "owl")}
 
 
-def test_grey_images_become_rgb_and_jpegs_are_read(tmp_path):
+def test_grey_images_and_jpegs_are_read_as_rgb(tmp_path):
     tree = make_tree(tmp_path / "tree")
     Image.new("L", (32, 32), 77).save(tree / "test/cat/0.png")
     Image.new("RGB", (32, 32), (200, 100, 50)).save(tree / "test/cat/1.jpeg")
@@ -50,20 +52,20 @@ def test_grey_images_become_rgb_and_jpegs_are_read(tmp_path):
     assert images[1][0, 0].tolist() == pytest.approx([200, 100, 50], abs=3)
 
 
-def test_other_sizes_are_resized_only_when_asked_for(tmp_path):
+def test_images_are_resized_only_on_request(tmp_path):
     tree = make_tree(tmp_path / "tree", size=48)
-    with pytest.raises(UserError, match=r"train/cat/0\.png is 48x48 pixels, not 32x32; .* --data.image_size 32"):
+    with pytest.raises(UserError, match=r"train/cat/0\.png is 48x48 pixels, not 32x32; pass `image_size` 32"):
         sources.load("folder", tree, "train")
     assert sources.load("folder", tree, "train", image_size=40).images.shape == (12, 40, 40, 3)
     assert sources.load("digits", None, "test", image_size=40).images.shape == (360, 40, 40, 3)
 
 
-def test_an_image_of_another_shape_is_centre_cropped():
+def test_an_oblong_image_is_centre_cropped():
     wide = Image.new("RGB", (128, 64), (255, 0, 0))
     wide.paste((0, 0, 255), (32, 0, 96, 64))
     square = np.asarray(image_files.fit_to_square(wide, 32))
     assert square.shape == (32, 32, 3)
-    assert (square[:, 2:-2] == (0, 0, 255)).all()  # the outermost columns blend with what was cut off
+    assert (square[:, 2:-2] == (0, 0, 255)).all()  # the outermost columns blend with the cropped ones
 
 
 def test_digits_have_a_fixed_stratified_split():
@@ -92,7 +94,7 @@ def no_image(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (empty_class, "no images in test/dog of --data.root"),
+        (empty_class, "no images in test/dog of `root`"),
         (lambda tree: shutil.rmtree(tree / "test/owl"), r"different classes \(only in train: owl\)"),
         (broken_image, r"cannot read the image .*train/dog/2\.png"),
         (no_image, r"cannot read the image .*train/dog/2\.png"),
@@ -101,25 +103,25 @@ def no_image(tree: Path) -> None:
             lambda tree: [shutil.rmtree(tree / s / c) for s in ("train", "test") for c in ("dog", "owl")],
             "only the class cat",
         ),
-        (shutil.rmtree, r"--data.root .* does not exist"),
+        (shutil.rmtree, "`root` .* does not exist"),
     ],
 )
-def test_a_damaged_tree_is_refused_by_name(tmp_path, damage, message):
+def test_an_invalid_folder_raises(tmp_path, damage, message):
     tree = make_tree(tmp_path / "tree")
     damage(tree)
     with pytest.raises(UserError, match=message):
         sources.load("folder", tree, "train")
 
 
-def test_two_data_sets_side_by_side_are_not_merged(tmp_path):
+def test_two_data_sets_in_one_folder_are_not_merged(tmp_path):
     for name in ("v1", "v2"):
         make_tree(tmp_path / "both" / name)
-    with pytest.raises(UserError, match="several data sets: 'v1', 'v2'; name one of them"):
+    with pytest.raises(UserError, match="several data sets: 'v1', 'v2'; choose one of them"):
         sources.load("folder", tmp_path / "both", "train")
     assert len(sources.load("folder", tmp_path / "both/v1", "train")) == 12
 
 
-def test_other_files_beside_the_classes_do_no_harm(tmp_path):
+def test_other_files_are_ignored(tmp_path):
     tree = make_tree(tmp_path / "tree")
     (tree / "train/labels.csv").write_text("x")
     (tree / "README.md").write_text("x")
@@ -127,25 +129,25 @@ def test_other_files_beside_the_classes_do_no_harm(tmp_path):
     assert sources.load("folder", tree, "train").classes == ("cat", "dog", "owl")
 
 
-def test_photos_stand_upright_and_16_bit_grey_is_scaled(tmp_path):
+def test_exif_orientation_is_applied_and_16_bit_grey_is_scaled(tmp_path):
     photo = Image.new("RGB", (32, 32), (0, 0, 0))
     photo.paste((255, 255, 255), (0, 0, 32, 16))  # the upper half
-    turned = photo.getexif()
-    turned[0x0112] = 3  # upside down
-    photo.save(tmp_path / "photo.png", exif=turned)
+    exif = photo.getexif()
+    exif[0x0112] = 3  # upside down
+    photo.save(tmp_path / "photo.png", exif=exif)
     Image.fromarray(np.full((32, 32), 30_000, np.uint16)).save(tmp_path / "grey.png")
     pixels, _, _ = image_files.read_pictures([tmp_path / "photo.png", tmp_path / "grey.png"], 32)
     assert (int(pixels[0, 0, 0, 0]), int(pixels[0, 31, 0, 0])) == (0, 255)
     assert pixels[1].unique().tolist() == [30_000 // 257]
 
 
-def test_a_zip_that_is_none(tmp_path):
+def test_a_damaged_zip_raises(tmp_path):
     (tmp_path / "x.zip").write_text("not a zip")
-    with pytest.raises(UserError, match=r"x\.zip is neither a directory nor a readable \.zip"):
+    with pytest.raises(UserError, match=r"`root` .*x\.zip is neither a directory nor a readable \.zip"):
         sources.load("folder", tmp_path / "x.zip", "train")
 
 
-def test_a_zip_with_an_empty_class_folder(tmp_path):
+def test_an_empty_class_folder_in_a_zip_raises(tmp_path):
     path = zipped(make_tree(tmp_path / "tree"), tmp_path / "x.zip")
     with zipfile.ZipFile(path, "a") as archive:
         for split in ("train", "test"):
@@ -154,16 +156,16 @@ def test_a_zip_with_an_empty_class_folder(tmp_path):
         sources.load("folder", path, "train")
 
 
-def test_folder_without_a_root():
-    with pytest.raises(UserError, match=r"--data\.source folder needs --data\.root"):
+def test_folder_without_a_root_raises():
+    with pytest.raises(UserError, match="`source` folder needs `root`"):
         sources.load("folder", None, "train")
 
 
-# The CIFAR archives, in small: torchvision's classes read them, and their checksums are set to these archives'.
+# Small CIFAR archives. torchvision reads them because the tests patch in their checksums.
 
 
 def make_archive(kind: type, labels: str, names: str, classes: tuple[str, ...], tmp_path, monkeypatch) -> Path:
-    """A folder with an archive of 2 images a file, the only one that torchvision accepts in this test."""
+    """A folder that holds an archive with 2 images in each file, which torchvision accepts during this test."""
     folder = tmp_path / "made" / kind.base_folder
     folder.mkdir(parents=True)
     train, test = ([name for name, _ in files] for files in (kind.train_list, kind.test_list))
@@ -180,13 +182,13 @@ def make_archive(kind: type, labels: str, names: str, classes: tuple[str, ...], 
     monkeypatch.setattr(kind, "train_list", [[n, md5(str(folder / n))] for n in train])
     monkeypatch.setattr(kind, "test_list", [[n, md5(str(folder / n))] for n in test])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(str(folder / kind.meta["filename"]))})
-    monkeypatch.setattr(kind, "url", "http://127.0.0.1:9/cifar.tar.gz")  # nothing listens there
+    monkeypatch.setattr(kind, "url", "http://127.0.0.1:9/cifar.tar.gz")  # nothing listens on this port
     return root
 
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch) -> Path:
-    kind, classes = torchvision.datasets.CIFAR10, sources.CIFAR10_CLASSES
+    kind, classes = torchvision.datasets.CIFAR10, cifar.CIFAR10_CLASSES
     return make_archive(kind, "labels", "label_names", classes, tmp_path, monkeypatch)
 
 
@@ -196,36 +198,86 @@ def test_cifar10_is_read_from_its_archive(archive):
     assert data.images.dtype == torch.uint8
     assert data.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
     assert data.classes[3] == "cat"
-    module = CIFAR10DataModule(root=archive, batch_size=4, engine="batch", augment=Augmentation(0, 0, 0), seed=0)
-    module.setup("fit")  # the batch engine takes images by whole pixels, which torchvision's array does not hold so
-    assert sum(len(labels) for _, labels in module.train_dataloader()) == 10
+    assert data.images.is_contiguous()  # torchvision's array is not, and the batch backend needs it
     assert len(sources.load("cifar10", archive, "test")) == 2
 
 
 def test_cifar100_is_read_from_its_archive(tmp_path, monkeypatch):
-    kind, classes = torchvision.datasets.CIFAR100, sources.CIFAR100_CLASSES
+    kind, classes = torchvision.datasets.CIFAR100, cifar.CIFAR100_CLASSES
     root = make_archive(kind, "fine_labels", "fine_label_names", classes, tmp_path, monkeypatch)
     data = sources.load("cifar100", root, "train")
     assert data.images.shape == (2, 32, 32, 3)
     assert data.labels.tolist() == [0, 9]
     assert len(sources.load("cifar100", root, "test")) == 2
-    # torchvision has the names in the archive only; they are numbered in alphabetical order
+    # torchvision has the names only in the archive; the labels number them in alphabetical order
     assert len(set(classes)) == 100
     assert list(classes) == sorted(classes)
     assert data.classes[9] == "bottle"
     (root / kind.filename).unlink()
     (root / kind.base_folder / "train").unlink()
-    with pytest.raises(UserError, match=r"CIFAR-100 is not in --data\.root .* could not be downloaded"):
-        sources.load("cifar100", root, "train")
+    with pytest.raises(UserError, match=r"CIFAR-100 is not in `root` .* could not be downloaded"):
+        sources.download("cifar100", root)
 
 
-def test_no_network_and_no_archive_names_both_ways_out(archive):
+def test_a_failed_download_says_what_to_do_instead(archive):
     os.unlink(archive / torchvision.datasets.CIFAR10.filename)
-    with pytest.raises(UserError, match=r"could not be downloaded.*--data\.source folder.*make demo"):
+    with pytest.raises(UserError, match=r"could not be downloaded.*`source` folder.*make demo"):
+        sources.download("cifar10", archive)
+
+
+def test_nothing_is_downloaded_by_load(archive, monkeypatch):
+    os.unlink(archive / torchvision.datasets.CIFAR10.filename)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", pytest.fail)
+    with pytest.raises(UserError, match=r"CIFAR-10 is not in `root` .*; call prepare_data\(\) first"):
         sources.load("cifar10", archive, "train")
 
 
-def test_a_truncated_archive_is_named_and_the_next_run_recovers(archive):
+@pytest.mark.parametrize("source", ["digits", "folder"])
+def test_sources_without_an_archive_download_nothing(source):
+    sources.download(source, None)
+
+
+def test_processes_that_start_together_download_once(archive, tmp_path, monkeypatch):
+    """The processes are threads here, which a file lock keeps apart as well."""
+    filename = torchvision.datasets.CIFAR10.filename
+    shutil.move(archive / filename, tmp_path / filename)
+    downloads = []
+
+    def download_and_extract(url: str, root: str, **_: str) -> None:
+        downloads.append(url)
+        time.sleep(0.2)
+        shutil.unpack_archive(tmp_path / filename, root)
+
+    monkeypatch.setattr(torchvision.datasets.cifar, "download_and_extract_archive", download_and_extract)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(sources.download, "cifar10", archive) for _ in range(4)]:
+            done.result()
+    assert len(downloads) == 1
+    assert len(sources.load("cifar10", archive, "train")) == 10
+
+
+def test_prepare_data_downloads_and_setup_reads(archive, tmp_path):
+    module = CIFAR10DataModule(root=archive, batch_size=4)
+    module.prepare_data()
+    module.setup()
+    assert (len(module.train_images), len(module.test_images)) == (10, 2)
+    with pytest.raises(UserError, match=r"CIFAR-10 is not in `root` .*; call prepare_data\(\) first"):
+        CIFAR10DataModule(root=tmp_path / "elsewhere").setup("fit")
+
+
+def test_an_archive_that_is_there_needs_no_prepare_data(archive):
+    module = CIFAR10DataModule(root=archive, batch_size=4)
+    module.setup("fit")
+    assert len(module.train_images) == 10
+
+
+def test_an_extracted_archive_needs_no_write_access(archive, monkeypatch):
+    sources.load("cifar10", archive, "test")
+    monkeypatch.setattr(cifar, "FileLock", pytest.fail)
+    sources.download("cifar10", archive)
+
+
+def test_a_truncated_archive_is_reported_and_can_be_replaced(archive):
     path = archive / torchvision.datasets.CIFAR10.filename
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

@@ -1,4 +1,4 @@
-"""Read ``{train,test}/<class>/*.{png,jpg,jpeg}`` from a directory or, in place, from a .zip."""
+"""Read ``{train,test}/<class>/*.{png,jpg,jpeg}`` from a directory, or from a .zip without extracting it."""
 
 import os
 import zipfile
@@ -16,40 +16,20 @@ from customresnet.data.sources.image_files import IMAGE_SUFFIXES, decode, fit_to
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.screen import interactive
 
-
-@contextmanager
-def _open_tree(root: Path | None) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """All names in a directory or .zip, those of folders with a "/" at the end, and how to read one."""
-    if root is None:
-        raise UserError("--data.source folder needs --data.root: a directory or .zip of {train,test}/<class>/ images")
-    if root.is_dir():
-        names = []
-        for folder, subfolders, files in os.walk(root):
-            inside = Path(folder).relative_to(root)
-            names += [f"{(inside / name).as_posix()}/" for name in subfolders]
-            names += [(inside / name).as_posix() for name in files]
-        yield names, lambda name: (root / name).read_bytes()
-    elif root.is_file():
-        try:
-            archive = zipfile.ZipFile(root)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(f"--data.root {root} is neither a directory nor a readable .zip ({error})") from error
-        with archive:
-            yield archive.namelist(), archive.read
-    else:
-        raise UserError(f"--data.root {root} does not exist; it must be a directory or a .zip")
+Tree = dict[str, dict[str, list[str]]]
+"""Split -> class -> sorted file names."""
 
 
-def load_tree(root: Path | None, split: Split, image_size: int | None) -> LabelledImages:
-    """Read one split of a tree.
+def load_folder(root: Path | None, split: Split, image_size: int | None) -> LabelledImages:
+    """Read one split.
 
     Args:
-        root: A directory, or a .zip.
-        split: Which split to read.
-        image_size: Side in pixels to resize to; None reads 32x32 images and refuses any other size.
+        root: A directory or a .zip.
+        split: Split to read.
+        image_size: Side in pixels to resize to. None reads 32x32 images and refuses any other size.
     """
-    with _open_tree(root) as (names, read):
-        tree = _image_tree(names, root)
+    with _open(root) as (names, read):
+        tree = _find_images(names, root)
         classes = _common_classes(tree, root)
         files = [(name, label) for label, c in enumerate(classes) for name in tree[split][c]]
         size = image_size or DEFAULT_IMAGE_SIZE
@@ -61,31 +41,55 @@ def load_tree(root: Path | None, split: Split, image_size: int | None) -> Labell
             if image_size is None and image.size != (size, size):
                 raise UserError(
                     f"{root}/{name} is {image.width}x{image.height} pixels, not {size}x{size}; "
-                    f"to resize all images pass --data.image_size {size} (or another size)"
+                    f"pass `image_size` {size} (or another size) to resize all images"
                 )
             images[index] = np.asarray(fit_to_square(image, size))
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            done = pool.map(fill, range(len(files)))
-            for _ in tqdm(
-                done, f"reading {split} images", len(files), leave=False, unit="img", disable=not interactive()
-            ):
+            filled = pool.map(fill, range(len(files)))
+            bar = tqdm(
+                filled, f"reading {split} images", len(files), leave=False, unit="img", disable=not interactive()
+            )
+            for _ in bar:
                 pass
     labels = torch.tensor([label for _, label in files])
     return LabelledImages(torch.from_numpy(images), labels, tuple(classes))
 
 
-def count_tree(root: Path | None) -> dict[str, dict[str, int]]:
-    """Split -> class -> how many images there are, without reading one; classes are in order."""
-    with _open_tree(root) as (names, _):
-        tree = _image_tree(names, root)
+def count_folder(root: Path | None) -> dict[str, dict[str, int]]:
+    """Split -> class -> number of images, without reading one. The classes are in order."""
+    with _open(root) as (names, _):
+        tree = _find_images(names, root)
         classes = _common_classes(tree, root)
     return {split: {c: len(tree[split][c]) for c in classes} for split in tree}
 
 
-def _image_tree(names: Iterable[str], root: Path | None) -> dict[str, dict[str, list[str]]]:
-    """Split -> class -> sorted image names; one wrapping directory, as repository zips have, is looked through."""
-    found: dict[str, dict[str, dict[str, list[str]]]] = {}
+@contextmanager
+def _open(root: Path | None) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+    """All names in a directory or .zip, where a folder's ends with "/", and a function that reads a file."""
+    if root is None:
+        raise UserError("`source` folder needs `root`: a directory or .zip of {train,test}/<class>/ images")
+    if root.is_dir():
+        names = []
+        for folder, subfolders, files in os.walk(root):
+            inside = Path(folder).relative_to(root)
+            names += [f"{(inside / name).as_posix()}/" for name in subfolders]
+            names += [(inside / name).as_posix() for name in files]
+        yield names, lambda name: (root / name).read_bytes()
+    elif root.is_file():
+        try:
+            archive = zipfile.ZipFile(root)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"`root` {root} is neither a directory nor a readable .zip ({error})") from error
+        with archive:
+            yield archive.namelist(), archive.read
+    else:
+        raise UserError(f"`root` {root} does not exist; it must be a directory or a .zip")
+
+
+def _find_images(names: Iterable[str], root: Path | None) -> Tree:
+    """The images of the only data set among the names, at the top or inside one folder, as in a repository's .zip."""
+    found: dict[str, Tree] = {}
     for name in sorted(names):
         parts = PurePosixPath(name).parts
         if any(part.startswith((".", "__MACOSX")) for part in parts):
@@ -96,18 +100,18 @@ def _image_tree(names: Iterable[str], root: Path | None) -> dict[str, dict[str, 
         split, inside = parts[depth], parts[depth + 1 :]
         tree = found.setdefault("/".join(parts[:depth]), {"train": {}, "test": {}})
         if len(inside) == 1 and name.endswith("/"):
-            tree[split].setdefault(inside[0], [])  # how a class without images shows up
+            tree[split].setdefault(inside[0], [])  # keeps a class without images, to report it
         elif len(inside) == 2 and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
             tree[split].setdefault(inside[0], []).append(name)
-    whole = {wrapper: tree for wrapper, tree in found.items() if tree["train"] and tree["test"]}
-    if len(whole) == 1:
-        return next(iter(whole.values()))
-    if whole:
-        raise UserError(f"--data.root {root} holds several data sets: {', '.join(map(repr, whole))}; name one of them")
-    raise UserError(f"--data.root {root} holds no {{train,test}}/<class>/*.{{png,jpg,jpeg}}")
+    complete = {folder: tree for folder, tree in found.items() if tree["train"] and tree["test"]}
+    if len(complete) == 1:
+        return next(iter(complete.values()))
+    if complete:
+        raise UserError(f"`root` {root} holds several data sets: {', '.join(map(repr, complete))}; choose one of them")
+    raise UserError(f"`root` {root} holds no {{train,test}}/<class>/*.{{png,jpg,jpeg}}")
 
 
-def _common_classes(tree: dict[str, dict[str, list[str]]], root: Path | None) -> list[str]:
+def _common_classes(tree: Tree, root: Path | None) -> list[str]:
     train, test = set(tree["train"]), set(tree["test"])
     if train != test:
         only = "; ".join(
@@ -115,10 +119,10 @@ def _common_classes(tree: dict[str, dict[str, list[str]]], root: Path | None) ->
             for split, classes in (("train", train - test), ("test", test - train))
             if classes
         )
-        raise UserError(f"train and test in --data.root {root} have different classes ({only})")
+        raise UserError(f"train and test in `root` {root} have different classes ({only})")
     empty = [f"{split}/{c}" for split in tree for c in sorted(tree[split]) if not tree[split][c]]
     if empty:
-        raise UserError(f"no images in {', '.join(empty)} of --data.root {root}; fill or remove the class folder")
+        raise UserError(f"no images in {', '.join(empty)} of `root` {root}; fill or remove the class folder")
     if len(train) < 2:
-        raise UserError(f"--data.root {root} has only the class {', '.join(train)}; classification needs two or more")
+        raise UserError(f"`root` {root} has only the class {', '.join(train)}; classification needs two or more")
     return sorted(train)

@@ -1,4 +1,4 @@
-"""Image files: decode one, make it square, read those that are named."""
+"""Decode image files, resize images to squares, and read the files given for prediction."""
 
 import io
 from collections.abc import Callable, Iterable
@@ -9,44 +9,56 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from customresnet.data.labelled_images import LabelledImages
 from customresnet.runtime.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def fit_to_square(image: Image.Image, size: int) -> Image.Image:
-    """Resize so that the shorter side is ``size`` pixels, then cut the centre square."""
+    """Resize so that the shorter side is ``size`` pixels, then crop the centre square."""
     return image if image.size == (size, size) else ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
 
-def decode(name: str, file: Callable[[], bytes]) -> Image.Image:
-    """Decode one image file to RGB; ``name`` is for the error."""
+def resize(data: LabelledImages, size: int) -> LabelledImages:
+    """Resize all images to squares of ``size`` pixels."""
+    images = [np.asarray(fit_to_square(Image.fromarray(image), size)) for image in data.images.numpy()]
+    return LabelledImages(torch.from_numpy(np.stack(images)), data.labels, data.classes)
+
+
+def decode(name: str, read: Callable[[], bytes]) -> Image.Image:
+    """Decode an image file to RGB.
+
+    Args:
+        name: Name of the file for the error message.
+        read: Gives its bytes.
+    """
     try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(file())))
-        if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(read())))
+        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         return image.convert("RGB")
-    except Exception as error:  # damaged bytes make a decoder raise anything
-        raise UserError(f"cannot read the image {name}: {error}; mend or remove that file") from error
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        raise UserError(f"cannot read the image {name}: {error}; replace or remove the file") from error
 
 
 def read_pictures(paths: Iterable[Path], size: int) -> tuple[Tensor, list[Path], list[tuple[int, int]]]:
-    """Read single image files, or all those in a directory, for prediction.
+    """Read image files, and all image files in directories, for prediction.
 
     Returns:
-        The images ``(N, size, size, 3)`` uint8, their paths and their original sizes (width, height).
+        The images ``(N, size, size, 3)`` uint8, their paths, and their original sizes (width, height).
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
-                raise UserError(f"--images {path}: no .png, .jpg or .jpeg in this directory")
+                raise UserError(f"`images` {path}: no .png, .jpg or .jpeg in this directory")
             found += inside
         elif path.is_file():
             found.append(path)
         else:
-            raise UserError(f"--images {path}: no such file or directory")
+            raise UserError(f"`images` {path}: no such file or directory")
     pictures = [decode(str(path), path.read_bytes) for path in found]
     squares = np.stack([np.asarray(fit_to_square(picture, size)) for picture in pictures])
     return torch.from_numpy(squares), found, [picture.size for picture in pictures]
