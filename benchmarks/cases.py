@@ -1,8 +1,8 @@
-"""What the benchmark measures: each case a function, run in a process of its own.
+"""The cases of the benchmark, each a function that runs in its own process.
 
     python -m benchmarks.cases fit '{"engine": "batch", "compile": true}'
 
-prints one line of JSON. Images are random: their content does not change how long anything takes.
+prints one line of JSON. The images are random, since their content does not affect speed.
 """
 
 import json
@@ -32,7 +32,7 @@ from customresnet.schedules.one_cycle import OneCycle
 CONSTANTS = (CIFAR10_MEAN, CIFAR10_STD, 32)
 POLICY = OneCycle(lr_max=6e-4, lr_min=3e-5)
 WARM_UP = 2
-"""Steps that are not measured: the first allocates, and compiles."""
+"""Steps before timing starts: they allocate memory and compile the network."""
 
 
 def random_images(count: int) -> LabelledImages:
@@ -42,13 +42,13 @@ def random_images(count: int) -> LabelledImages:
 
 
 class Stopwatch:
-    """Images a second of the steps after the warm-up."""
+    """Times the steps after the warm-up."""
 
     def __init__(self, steps: int, batch_size: int) -> None:
         self.steps, self.batch_size, self.done, self.started, self.seconds = steps, batch_size, 0, 0.0, 0.0
 
     def tick(self) -> bool:
-        """A step has ended; true after the last one."""
+        """Count a finished step; returns True after the last one."""
         self.done += 1
         if self.done == WARM_UP:
             self.started = time.perf_counter()
@@ -63,7 +63,7 @@ class Stopwatch:
         }
 
 
-# ------------------------------------------------------------------------------------------------------ whole trainings
+# ------------------------------------------------------------------------------------------------------- training loops
 
 
 def notebook(steps: int, batch_size: int = 512, workers: int = 0) -> dict[str, float]:
@@ -116,7 +116,7 @@ def notebook(steps: int, batch_size: int = 512, workers: int = 0) -> dict[str, f
 
 
 def bare(steps: int, batch_size: int = 512, compile: bool = False, width: int = 64) -> dict[str, float]:
-    """The tightest loop without Lightning: the same network, batches and precision as fit, and nothing else."""
+    """The fastest loop that we could write without Lightning: network, batches and precision of ``fit``, no metrics."""
     keep_freed_memory()
     network: nn.Module = CustomResNet(width=width).to(memory_format=torch.channels_last)
     if compile:
@@ -141,9 +141,9 @@ def fit(
     width: int = 64,
     images: int | None = None,
 ) -> dict[str, float]:
-    """Our fit as it is by default, logger, learning-rate curves and metrics included, in a log file: no bar is drawn.
+    """``fit`` with its default logger, metrics and learning-rate curves, but no progress bar, as outside a terminal.
 
-    The training steps alone: no evaluation and no checkpoint.
+    Only training steps are timed, without evaluations and checkpoints.
     """
     import pytorch_lightning as pl
 
@@ -180,13 +180,20 @@ def _batches(data: InMemoryDataset, batch_size: int) -> Iterator[tuple[Tensor, T
         yield data[request]
 
 
-# -------------------------------------------------------------------------------------------------------- input alone
+# ------------------------------------------------------------------------------------------------------ input pipelines
 
 
 def pipeline(images: int, kind: str = "albumentations", workers: int = 0, batch_size: int = 512) -> dict[str, float]:
-    """Training batches and nothing else: albumentations, batch, or torchvision.transforms.v2 image by image."""
-    torch.set_num_threads(1)  # one core each, to compare them
-    keep_freed_memory()  # as fit does
+    """Training batches without a network.
+
+    Args:
+        images: Images in the training set.
+        kind: A transform backend, ``albumentations`` or ``batch``; or ``torchvision``, its v2 transforms per image.
+        workers: DataLoader workers; the process itself and each worker use one core.
+        batch_size: Images per batch.
+    """
+    torch.set_num_threads(1)
+    keep_freed_memory()  # as in fit
     data = random_images(images)
     if kind == "torchvision":
         loader = _torchvision(data, batch_size)
@@ -195,7 +202,7 @@ def pipeline(images: int, kind: str = "albumentations", workers: int = 0, batch_
         module._train = module._test = data
         loader = module.train_dataloader()
     seconds = []
-    for _ in range(2):  # the first pass builds the transforms and starts the workers
+    for _ in range(2):  # the first pass builds the transforms and starts workers
         start = time.perf_counter()
         count = sum(len(labels) for _, labels in loader)
         seconds.append(time.perf_counter() - start)

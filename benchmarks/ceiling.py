@@ -1,4 +1,4 @@
-"""The most that the machine can do: matrix products, and the network's convolutions with nothing between them."""
+"""Upper bounds on speed: matrix products, and the network's convolutions alone."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from customresnet.runtime.precision import autocast_type, cpu_has_bf16
 
 
 def products(size: int = 2048, seconds: float = 2.0) -> dict[str, float]:
-    """Matrix products, the most that the processor can do: GFLOP/s."""
+    """GFLOP/s of a large matrix product, for float32 and, where the hardware has it, bfloat16."""
     result = {}
     for kind in [torch.float32, *([torch.bfloat16] if cpu_has_bf16() else [])]:
         a, b = (torch.randn(size, size).to(kind) for _ in range(2))
@@ -23,10 +23,10 @@ def products(size: int = 2048, seconds: float = 2.0) -> dict[str, float]:
 
 
 def convolutions(batch_size: int = 512, seconds: float = 1.0) -> dict[str, Any]:
-    """The network's own convolutions and linear layer alone, forward and backward, at the precision that fit takes.
+    """Forward and backward passes of the network's convolutions and linear layer, at the precision of ``fit``.
 
     Returns:
-        Images a second and GFLOP/s of all together, and GFLOP/s of each.
+        Images per second and GFLOP/s of all layers together, and GFLOP/s of each layer.
     """
     keep_freed_memory()
     kind = autocast_type("cpu") or torch.float32
@@ -45,7 +45,7 @@ def convolutions(batch_size: int = 512, seconds: float = 1.0) -> dict[str, Any]:
         inputs = torch.randn(batch_size, *shape[1:]).to(kind)
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        inputs.requires_grad_(number > 0)  # nobody needs the image's gradient
+        inputs.requires_grad_(number > 0)  # images need no gradient
         gradient = torch.randn_like(layer(inputs))
         wanted = [layer.weight, inputs] if number else [layer.weight]
         times[name] = best_time(partial(_forward_and_backward, layer, inputs, gradient, wanted), seconds)
@@ -64,7 +64,7 @@ def _forward_and_backward(layer: nn.Module, inputs: Tensor, gradient: Tensor, wa
 
 
 def best_time(step: Callable[[], Any], seconds: float) -> float:
-    """The shortest of as many calls as fit into ``seconds``, at least 3."""
+    """Seconds of the fastest call, out of at least 3 calls that take at least ``seconds`` together."""
     step()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:

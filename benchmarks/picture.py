@@ -1,4 +1,4 @@
-"""The benchmark's picture: how fast each loop trains beside the convolutions' ceiling, and where a step's time goes."""
+"""Plot the results of the benchmark: the speed of each training loop, and where a step spends its time."""
 
 import statistics
 from typing import TYPE_CHECKING, Any
@@ -7,15 +7,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOOPS = ("notebook", "bare", "bare_compiled", "fit_albumentations", "fit_batch", "fit_batch_compiled")
-"""Measurements that are whole trainings, slowest first."""
+"""The training loops, slowest first."""
 
 
 def draw(results: dict[str, Any], labels: dict[str, str]) -> "Figure":
-    """Draw the results of a run of the benchmark.
+    """Plot the results of one run.
 
     Args:
-        results: As they are in the JSON file.
-        labels: What each measurement is called.
+        results: The content of the JSON file.
+        labels: Label of each measurement.
     """
     from matplotlib.figure import Figure
 
@@ -33,16 +33,16 @@ def draw(results: dict[str, Any], labels: dict[str, str]) -> "Figure":
     speed.axvline(ceiling, color="C3", linestyle="--")
     speed.set_yticks(range(len(loops)), [labels[name] for name in loops])
     speed.invert_yaxis()
-    speed.set(xlabel="images/s (line: lowest to highest)", title="Training; dashed: its convolutions alone")
+    speed.set(xlabel="images/s (line: lowest to highest)", title="Training (dashed: convolutions alone)")
     left = [0.0, 0.0]
     columns = [samples[name][0]["parts"] for name in ("profile_before", "profile") if name in samples]
     for number, part in enumerate(columns[0]):
         for row, column in enumerate(columns):
             parts.barh(row, column[part], left=left[row], color=f"C{number}", label=part if row == 0 else None)
             left[row] += column[part]
-    parts.set_yticks(range(len(columns)), ["as it comes", "memory kept"][: len(columns)])
+    parts.set_yticks(range(len(columns)), ["memory returned", "memory kept"][: len(columns)])
     parts.invert_yaxis()
-    parts.set(xlabel="seconds a step", title="A step")
+    parts.set(xlabel="seconds per step", title="One training step")
     figure.legend(
         *parts.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize="small"
     )

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes."""
+"""Where a training step spends its time."""
 
 import torch
 from torch import nn
@@ -18,16 +18,16 @@ PARTS = {
     "linear layer": ("addmm", "aten::mm", "linear"),
     "optimizer": ("_fused_adam_", "zero_grad"),
 }
-"""Parts of a step, and what the names of their operators contain; the longest such piece decides."""
+"""Parts of a step, each with substrings of its operators' names. The longest matching substring decides."""
 
 
 def profile(batch_size: int = 512, steps: int = 3, keep: bool = True) -> dict[str, dict[str, float]]:
-    """Seconds a step of each of ``PARTS``, by torch.profiler's own times of the operators, and of the rest.
+    """Seconds per step in each of ``PARTS`` and in all other operators: their self time in torch.profiler.
 
     Args:
-        batch_size: Images a step.
-        steps: Steps that count, after as many that do not.
-        keep: Whether freed memory is kept, as in fit.
+        batch_size: Images per step.
+        steps: Number of measured steps; as many warm-up steps come first.
+        keep: Keep freed memory, as ``fit`` does.
     """
     if keep:
         keep_freed_memory()
@@ -48,6 +48,6 @@ def profile(batch_size: int = 512, steps: int = 3, keep: bool = True) -> dict[st
 
 
 def part_of(operator: str) -> str:
-    """Which of ``PARTS`` an operator belongs to."""
+    """The part that an operator belongs to."""
     pieces = [(len(piece), part) for part, pieces in PARTS.items() for piece in pieces if piece in operator]
     return max(pieces)[1] if pieces else "all else"

@@ -1,10 +1,10 @@
-"""How fast training is here, beside what people would otherwise use, and how far from what the machine can do.
+"""Training speed on this machine, compared with other training loops and with the limit of the hardware.
 
     make bench             # 20 minutes on two cores with bf16, 39 without
-    make bench QUICK=1     # a look: small batches, once, nothing compiled
+    make bench QUICK=1     # small batches, one round, nothing compiled
 
-Every measurement is a process of its own; all are taken in turn, again and again, so that what else the machine does
-strikes all alike. Only ratios of one run mean anything; they are taken round by round. Results go to a JSON file.
+Every measurement runs in its own process. A round runs all of them in turn, so that a change of the machine's load
+affects all alike. Only ratios within a run are meaningful, and they are computed per round. Results go to a JSON file.
 """
 
 import argparse
@@ -24,36 +24,36 @@ import torch
 
 from benchmarks.picture import draw
 from customresnet.runtime.files import write_atomically
+from customresnet.runtime.hardware import device_name
 from customresnet.runtime.precision import cpu_has_bf16
-from customresnet.training.callbacks.run_log import device_name
 
 RESULTS = Path(__file__).parent / "results"
 ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
-"""What changes the arithmetic, if it is set."""
+"""Environment variables that affect speed; recorded if set."""
 LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "numpy")
 
 GOALS = {
-    "fit_over_bare": ("`fit` ÷ bare loop, compiled or not, whichever is faster", "0.98"),
+    "fit_over_bare": ("`fit` ÷ bare loop (compiled or not, whichever is faster)", "0.98"),
     "fit_over_notebook": ("`fit` ÷ notebook loop", "2.9 with bf16, 1.3 without"),
-    "overhead_ms": ("what `fit` adds to a step of the bare loop, in ms (width 8, batch 32)", ""),
+    "overhead_ms": ("overhead of `fit` per step over the bare loop, in ms (width 8, batch 32)", ""),
     "ceiling_share": ("`fit` ÷ the convolutions alone", "0.85"),
-    "batch_over_albumentations": ("batch engine ÷ Albumentations, one process", "5"),
+    "batch_over_albumentations": ("batch backend ÷ Albumentations, one process", "5"),
     "large_over_small": ("`fit` with 50,000 images ÷ with 12,500", "0.95 to 1.05"),
     "help_over_import": ("`--help` ÷ `import pytorch_lightning.cli`", "at most 1.3"),
-    "peak_gib": ("peak memory of `fit` in GiB, 50,000 images", "at most 3"),
+    "peak_gib": ("peak memory of `fit`, 50,000 images, in GiB", "at most 3"),
 }
-"""What each ratio is, and what it should be."""
+"""Label and goal of each ratio."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of the table.
+    """One measurement, a row of the table.
 
     Attributes:
-        label: What it says there.
-        case: Name of the function in ``benchmarks.cases``; None runs ``options["command"]`` as a whole process.
-        options: What the function is called with.
-        once: Whether one round is enough.
+        label: Its label in the table.
+        case: Name of a function in ``benchmarks.cases``; None times Python with the arguments ``options["command"]``.
+        options: Arguments of the function.
+        once: Measure in the first round only.
     """
 
     label: str
@@ -63,19 +63,19 @@ class Measurement:
 
 
 def measurements(quick: bool) -> dict[str, Measurement]:
-    """Everything that is measured, by the name that it has in the results."""
+    """All measurements, by their key in the results."""
     size = {"steps": 3, "batch_size": 64 if quick else 512}
     short = {**size, "compile": False}
-    tiny = {"steps": 300, "batch_size": 32, "width": 8}  # so short that what stands around them shows
+    tiny = {"steps": 300, "batch_size": 32, "width": 8}  # steps so short that overhead is visible
     images = {"images": 2_000 if quick else 10_000}
     chosen = {
         "notebook": Measurement("notebook loop (fp32, NCHW)", "notebook", size),
         "bare": Measurement("bare loop", "bare", short),
-        "fit_batch": Measurement("fit, batch engine", "fit", {**short, "engine": "batch"}),
+        "fit_batch": Measurement("fit, batch backend", "fit", {**short, "engine": "batch"}),
         "fit_albumentations": Measurement("fit, Albumentations", "fit", {**short, "engine": "albumentations"}),
         "bare_tiny": Measurement("bare loop, width 8, batch 32", "bare", tiny),
-        "fit_tiny": Measurement("fit, batch engine, width 8, batch 32", "fit", tiny),
-        "input_batch": Measurement("input: batch engine", "pipeline", {**images, "kind": "batch"}),
+        "fit_tiny": Measurement("fit, batch backend, width 8, batch 32", "fit", tiny),
+        "input_batch": Measurement("input: batch backend", "pipeline", {**images, "kind": "batch"}),
         "input_albumentations": Measurement("input: Albumentations", "pipeline", {**images, "kind": "albumentations"}),
         "products": Measurement("matrix products", "products", {"seconds": 0.5 if quick else 2.0}),
         "convolutions": Measurement(
@@ -83,7 +83,7 @@ def measurements(quick: bool) -> dict[str, Measurement]:
             "convolutions",
             {"batch_size": size["batch_size"], "seconds": 0.1 if quick else 1.0},
         ),
-        "profile_before": Measurement("a step, memory handed back", "profile", {**size, "keep": False}, once=True),
+        "profile_before": Measurement("a step, memory returned", "profile", {**size, "keep": False}, once=True),
         "profile": Measurement("a step, memory kept", "profile", size, once=True),
         "help": Measurement("--help", None, {"command": ["-m", "customresnet", "--help"]}),
         "import": Measurement(
@@ -95,7 +95,7 @@ def measurements(quick: bool) -> dict[str, Measurement]:
     compiled = {**size, "compile": True}
     chosen |= {
         "bare_compiled": Measurement("bare loop, compiled", "bare", compiled),
-        "fit_batch_compiled": Measurement("fit, batch engine, compiled", "fit", {**compiled, "engine": "batch"}),
+        "fit_batch_compiled": Measurement("fit, batch backend, compiled", "fit", {**compiled, "engine": "batch"}),
         "input_torchvision": Measurement(
             "input: torchvision.transforms.v2", "pipeline", {**images, "kind": "torchvision"}
         ),
@@ -117,8 +117,8 @@ def measurements(quick: bool) -> dict[str, Measurement]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small batches, once, nothing compiled")
-    parser.add_argument("--rounds", type=int, help="how often all is measured (default: 3; 2 without bf16; quick: 1)")
+    parser.add_argument("--quick", action="store_true", help="small batches, one round, nothing compiled")
+    parser.add_argument("--rounds", type=int, help="number of rounds (default: 3; 2 without bf16; 1 with --quick)")
     parser.add_argument("--output", type=Path, help="JSON file (default: benchmarks/results/PROCESSOR.json)")
     args = parser.parse_args()
     if args.rounds is not None and args.rounds < 1:
@@ -140,7 +140,7 @@ def main() -> None:
     planned = measurements(args.quick)
     labels = {key: measurement.label for key, measurement in planned.items()}
     for number in range(rounds):
-        # there and back, so that nothing always comes first
+        # in alternating order, so that no measurement always comes first
         for key, measurement in list(planned.items())[:: -1 if number % 2 else 1]:
             if number and measurement.once:
                 continue
@@ -151,11 +151,11 @@ def main() -> None:
         results["minutes"] = round((time.monotonic() - started) / 60, 1)
         write_atomically(output, json.dumps(results, indent=1))
         draw(results, labels).savefig(output.with_suffix(".png"), dpi=120)
-    print(f"\n{table(results, planned)}\n\nwritten: {output} ({results['minutes']} minutes)")
+    print(f"\n{table(results, planned)}\n\nwrote {output} ({results['minutes']} minutes)")
 
 
 def measure(measurement: Measurement) -> dict[str, Any]:
-    """Run one measurement in a process of its own."""
+    """Run one measurement in its own process."""
     if measurement.case is None:
         words, start = measurement.options["command"], time.perf_counter()
         subprocess.run([sys.executable, *words], check=True, capture_output=True)
@@ -169,14 +169,14 @@ def measure(measurement: Measurement) -> dict[str, Any]:
 
 
 def ratios(samples: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
-    """What the goals are about, round by round: median, lowest and highest."""
+    """The ratios of ``GOALS``, computed per round: median, lowest and highest."""
 
     def speed(*names: str) -> list[float]:
-        """Of the fastest of these in each round."""
+        """Images per second of the fastest of these measurements, per round."""
         known = [samples[name] for name in names if name in samples]
         return [max(sample["images_per_second"] for sample in row) for row in zip(*known, strict=True)]
 
-    fit = speed("fit_batch")  # as it comes, which --model.compile auto is
+    fit = speed("fit_batch")  # not compiled, as by default
     pairs = {
         "fit_over_bare": (fit, speed("bare", "bare_compiled")),
         "fit_over_notebook": (fit, speed("notebook")),
@@ -198,7 +198,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def shown(sample: dict[str, Any]) -> str:
-    """One sample in words."""
+    """A sample as text for the log."""
     if "images_per_second" in sample:
         return f"{sample['images_per_second']:,.0f} images/s, {sample['peak_gib']:.2f} GiB"
     if "parts" in sample:
@@ -209,7 +209,7 @@ def shown(sample: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any], planned: dict[str, Measurement]) -> str:
-    """The results as Markdown tables."""
+    """Format the results as Markdown tables."""
     bf16 = "with" if results["bf16"] else "without"
     lines = [f"{results['processor']}, {bf16} bf16; torch {results['versions']['torch']}", ""]
     lines += ["| | median | lowest to highest | peak memory |", "|---|---|---|---|"]
@@ -217,25 +217,25 @@ def table(results: dict[str, Any], planned: dict[str, Measurement]) -> str:
         if "images_per_second" not in samples[0]:
             continue
         s = spread([sample["images_per_second"] for sample in samples])
-        alone = not planned[key].options.get("workers")  # the memory of others is not counted
+        alone = not planned[key].options.get("workers")  # the memory of worker processes is not measured
         peak = f"{max(sample['peak_gib'] for sample in samples):.2f} GiB" if alone else ""
         bounds = f"{s['lowest']:,.0f} to {s['highest']:,.0f}" if len(samples) > 1 else ""
         lines.append(f"| {planned[key].label} | {s['median']:,.0f} images/s | {bounds} | {peak} |")
-    lines += ["", "| ratio, taken round by round | median | lowest to highest | goal |", "|---|---|---|---|"]
+    lines += ["", "| ratio, computed per round | median | lowest to highest | goal |", "|---|---|---|---|"]
     for name, s in results["ratios"].items():
         words, goal = GOALS[name]
         lines.append(f"| {words} | {s['median']:.2f} | {s['lowest']:.2f} to {s['highest']:.2f} | {goal} |")
     profiles = [results["samples"][name][0]["parts"] for name in ("profile_before", "profile")]
-    lines += ["", "| a step's time | memory handed back | memory kept |", "|---|---|---|"]
+    lines += ["", "| part of a step | memory returned | memory kept |", "|---|---|---|"]
     for part in profiles[0]:
         lines.append(f"| {part} | " + " | ".join(f"{1000 * column[part]:,.0f} ms" for column in profiles) + " |")
     layers = [sample["layers"] for sample in results["samples"]["convolutions"] if "layers" in sample]
     if layers:
-        lines += ["", "| layer alone, forward and backward | GFLOP/s |", "|---|---|"]
+        lines += ["", "| layer, forward and backward | GFLOP/s |", "|---|---|"]
         lines += [f"| `{name}` | {statistics.median(each[name] for each in layers):,.0f} |" for name in layers[0]]
         products = results["samples"]["products"]
         for kind in sorted(products[0].keys() - {"peak_gib"}):
-            lines.append(f"| product of large matrices, {kind} | {statistics.median(s[kind] for s in products):,.0f} |")
+            lines.append(f"| large matrix product, {kind} | {statistics.median(s[kind] for s in products):,.0f} |")
     return "\n".join(lines)
 
 
