@@ -1,22 +1,51 @@
-"""Command-line parsers whose errors are exceptions in one line, so that every mistake is shown alike."""
+"""Parsers made from a command's signature, with errors in one line that name the flag."""
 
+import inspect
 import re
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any
 
+import docstring_parser
 import jsonargparse
 
-from customresnet.runtime.errors import UserError
 
+def add_command_arguments(
+    parser: jsonargparse.ArgumentParser, function: Callable[..., Any], skip: set[str]
+) -> list[str]:
+    """Add a command's parameters as flags.
 
-class RaisingParser(jsonargparse.ArgumentParser):
-    """A parser that raises its errors."""
+    jsonargparse covers most; this adds what a signature alone cannot say: ``*words`` are positional, a list takes
+    several words, and a bool that is False by default is a switch.
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(in_one_line(message)) from ex
+    Args:
+        parser: The parser to add them to.
+        function: The command.
+        skip: Parameters that are no flags.
+
+    Returns:
+        The names of the parameters added.
+    """
+    documented = {entry.arg_name: entry.description for entry in docstring_parser.parse(function.__doc__ or "").params}
+    added = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in skip:
+            continue
+        added.append(name)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parser.add_argument(name, nargs="*", default=[], help=documented.get(name))
+        elif parameter.default is False:
+            parser.add_argument(f"--{name}", action="store_true", help=documented.get(name))
+        elif str(parameter.annotation).startswith("list["):
+            parser.add_argument(f"--{name}", nargs="+", help=documented.get(name))
+        else:
+            continue
+        skip = skip | {name}
+    parser.add_function_arguments(function, as_group=False, skip=set(skip))
+    return added
 
 
 def in_one_line(message: str) -> str:
-    """What jsonargparse says of a value in many lines: the flag, what it takes, and what it received."""
+    """jsonargparse's message about a value in one line: the flag, what it takes and what it received."""
     key = re.search(r'Parser key "([^"]+)"', message)
     received = re.search(r"(?:Given value|Got value): (.*)", message)
     if not (key and received):
@@ -27,3 +56,18 @@ def in_one_line(message: str) -> str:
     taken = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"one of \1", taken)
     problem = re.search(r"Problem with given class_path .*:\s+(.*)", message)
     return f"--{key[1]} takes {taken}; received {received[1]}" + (f" ({problem[1]})" if problem else "")
+
+
+def with_flags(message: str, parser: jsonargparse.ArgumentParser) -> str:
+    """Replace each `` `parameter` `` in a message by its flag: `` `batch_size` `` by ``--data.batch_size``.
+
+    A name that belongs to no flag of the parser keeps its backticks.
+    """
+    keys = list(parser.get_defaults(skip_validation=True).keys())
+
+    def flag(match: re.Match[str]) -> str:
+        name = match[1]
+        found = [key for key in keys if key == name or key.endswith(f".{name}")]
+        return f"--{min(found, key=lambda key: key.count('.'))}" if found else match[0]
+
+    return re.sub(r"`([A-Za-z_][\w.]*)`", flag, message)

@@ -1,53 +1,40 @@
-"""The commands that need no Trainer: a function each, whose signature is the command's flags."""
+"""Run the commands that need no Trainer: their signature is their command line."""
 
-import importlib
+import argparse
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
-import docstring_parser
+import jsonargparse
 
-from customresnet.cli.parsing import RaisingParser
-from customresnet.data.datamodule import CIFAR10DataModule
-
-
-@dataclass(frozen=True)
-class PlainCommand:
-    """Where a command's function lives; it is imported when the command runs."""
-
-    module: str
-    function: str
-    help: str
+from customresnet.cli.parsing import add_command_arguments, in_one_line, with_flags
+from customresnet.runtime.errors import UserError
 
 
-PLAIN_COMMANDS = {
-    "report": PlainCommand("customresnet.commands.report", "report", "Explain a run on one page."),
-    "compare": PlainCommand("customresnet.commands.compare", "compare", "Compare runs on one page."),
-    "summary": PlainCommand("customresnet.analysis.network.architecture", "summary", "Print a network layer by layer."),
-    "dataset": PlainCommand("customresnet.commands.dataset", "dataset", "Show on one page what is in the data."),
-}
-
-
-def run_plain_command(name: str, words: list[str]) -> None:
+def run_plain(name: str, function: Callable[..., Any], words: list[str]) -> None:
     """Parse the flags of a command and call its function."""
-    command = PLAIN_COMMANDS[name]
-    function = getattr(importlib.import_module(command.module), command.function)
-    parser = RaisingParser(prog=f"customresnet {name}", description=command.help)
-    parameters = inspect.signature(function).parameters.values()
-    whole = [p.name for p in parameters if p.annotation is CIFAR10DataModule]
-    for parameter in whole:  # its options, not a choice of classes
-        parser.add_class_arguments(CIFAR10DataModule, parameter)
-    several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
-    for parameter in several:  # jsonargparse passes over *args
-        parser.add_argument(parameter, nargs="*", default=[], help=_documented(function, parameter))
-    parser.add_function_arguments(function, skip=set(whole))
-    given = vars(parser.instantiate(parser.parse_args(words)))
-    positional = [value for parameter in several for value in given.pop(parameter)]
-    function(*positional, **given)
+    parser = jsonargparse.ArgumentParser(
+        prog=f"customresnet {name}", description=(function.__doc__ or "").splitlines()[0], exit_on_error=False
+    )
+    parameters = inspect.signature(function).parameters
+    objects = {p.name: p.annotation for p in parameters.values() if is_object(p.annotation)}
+    for parameter, kind in objects.items():
+        parser.add_class_arguments(kind, parameter)
+    names = add_command_arguments(parser, function, skip=set(objects))
+    try:
+        given = parser.instantiate(parser.parse_args(words))
+    except argparse.ArgumentError as error:
+        raise UserError(in_one_line(str(error))) from error
+    try:
+        several = [value for p in names if parameters[p].kind is inspect.Parameter.VAR_POSITIONAL for value in given[p]]
+        named = {p: given[p] for p in (*objects, *names) if parameters[p].kind is not inspect.Parameter.VAR_POSITIONAL}
+        function(*several, **named)
+    except UserError as error:
+        raise UserError(with_flags(str(error), parser)) from error
 
 
-def _documented(function: Callable[..., Any], parameter: str) -> str | None:
-    """What a docstring says of a parameter."""
-    documented = docstring_parser.parse(function.__doc__ or "").params
-    return next((entry.description for entry in documented if entry.arg_name == parameter), None)
+def is_object(annotation: Any) -> bool:
+    """Whether a parameter is an object of this package that flags build, such as the data module."""
+    ours = inspect.isclass(annotation) and annotation.__module__.startswith("customresnet.")
+    return ours and not is_dataclass(annotation)

@@ -1,69 +1,76 @@
-"""Weights to ship: one safetensors file that also says what they are, and holds nothing that a reader would run."""
+"""Weights to share: one safetensors file with the weights, recipe and results of a run. Loading it runs no code."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from customresnet.models import network_name
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.formatting import percent
 
-SUFFIX = ".safetensors"
+if TYPE_CHECKING:
+    pass
+
 VERSION = "pytorch-lightning_version"
 
-RECORDED = ("config", "result", "metrics")
-"""Which records of the run stand beside the weights (see ``records.py``)."""
-
-DESCRIBED = ("hyper_parameters", "preprocessing", "epoch", "global_step", *RECORDED)
-"""What stands beside the weights, each as JSON."""
+METADATA = ("hyper_parameters", "preprocessing", "epoch", "global_step", "config", "result", "metrics")
+"""What the file holds besides the weights, each as JSON."""
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The weights as a checkpoint (see ``runs.read_checkpoint``), with the ``config`` and ``result`` of their run.
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read a weights file as a checkpoint that also holds the ``config``, ``result`` and ``metrics`` of its run.
 
     Raises:
-        UserError: The file is damaged, or not one of ``write``.
+        UserError: The file is damaged or was not written by ``write_weights``.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-            described = {name: json.loads(about[name]) for name in DESCRIBED}
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            content = {name: json.loads(metadata[name]) for name in METADATA}
+            version = metadata[VERSION]
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise UserError(f"--ckpt_path {path} is damaged, or not weights of this project ({error})") from error
-    return {**described, "state_dict": state, VERSION: about[VERSION]}
+        raise UserError(f"`ckpt_path` {path} is damaged or not a weights file of this project ({error})") from error
+    return {**content, "state_dict": state, VERSION: version}
 
 
-def write(path: Path, checkpoint: dict[str, Any], records: dict[str, Any], source: str | None = None) -> str:
-    """Write the weights of a finished run, labelled with their data, recipe and accuracy.
+def write_weights(path: Path, checkpoint: dict[str, Any], record: "RunRecord", source: str | None = None) -> str:
+    """Write the weights of a finished run with its data, recipe and results.
 
     Args:
         path: File to write.
         checkpoint: The run's checkpoint.
-        records: What the run wrote down, at least ``RECORDED``.
-        source: Name of the data, where ``folder`` would say too little.
+        record: What the run recorded, complete.
+        source: Name of the data set, where ``folder`` would say too little.
 
     Returns:
-        The label.
+        A description of the weights, which the file holds too.
     """
     from safetensors.torch import save_file
 
-    config, result, metrics = (records[name] for name in RECORDED)
+    config, result, metrics = record.config, record.result, record.metrics
     source = source or checkpoint["preprocessing"]["source"]
-    preprocessing = {**checkpoint["preprocessing"], "source": source}
-    # paths mean nothing elsewhere
+    # paths mean nothing on another machine
     data = {**config["data"], "source": source, "root": None}
     config = {**config, "data": data, "trainer": {**config["trainer"], "default_root_dir": None}}
+    content = {
+        **checkpoint,
+        "preprocessing": {**checkpoint["preprocessing"], "source": source},
+        "config": config,
+        "result": result,
+        "metrics": metrics,
+    }
     part = data.get("train_size")
     images = f"{part:,} images of {source}" if part else source
-    label = (
-        f"{checkpoint['hyper_parameters']['network']}, {result['parameters']:,} parameters, trained on {images} for "
-        f"{result['epochs']} epochs: {result['test/correct']:,} of {result['test/images']:,} test images right "
-        f"({result['test/acc']:.2%})"
+    network = network_name(checkpoint["hyper_parameters"]["network"])
+    description = (
+        f"{network}, {result['parameters']:,} parameters, trained on {images} for {result['epochs']} epochs: "
+        f"{result['test/correct']:,} of {result['test/images']:,} test images classified correctly  ({percent(result['test/acc'])})"
     )
-    facts = {**checkpoint, "preprocessing": preprocessing, "config": config, "result": result, "metrics": metrics}
-    about = {name: json.dumps(facts[name]) for name in DESCRIBED}
-    about |= {"description": label, VERSION: checkpoint[VERSION]}
+    metadata = {name: json.dumps(content[name]) for name in METADATA}
+    metadata |= {"description": description, VERSION: checkpoint[VERSION]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}, path, metadata=about)
-    return label
+    save_file({name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}, path, metadata=metadata)
+    return description

@@ -1,7 +1,8 @@
-"""Write files so that nobody reads half of one, and say where they are."""
+"""Write files atomically, and show their paths."""
 
 import csv
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,23 @@ from customresnet.runtime.errors import UserError
 
 
 def shown(path: Path) -> Path:
-    """A path as short as it can be said from here."""
+    """A path as users read it: relative to the current folder where possible."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that nobody ever reads half of it."""
+    """Write a text file that is never seen half-written."""
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
 
 def make_folder(folder: Path, option: str) -> None:
-    """Make a folder, or say that it cannot be written to.
+    """Create a folder, or raise a UserError if it cannot be written to.
 
     Args:
         folder: The folder.
-        option: What the user names another one by.
+        option: The parameter, in backticks, that chooses another one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,10 +38,21 @@ def make_folder(folder: Path, option: str) -> None:
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV text, with every column that any of them has."""
+    """Rows as CSV text, with the columns of all of them."""
     text = io.StringIO()
     columns = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def write_beside(path: Path, content: Any) -> None:
+    """Write JSON into a run's folder and say so; a failure is a warning, since the result is on the screen already."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(content, indent=1))
+    except OSError as error:
+        print(f"warning: could not write {path} ({error})")
+    else:
+        print(f"written: {shown(path)}")

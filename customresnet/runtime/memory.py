@@ -1,4 +1,4 @@
-"""Keep freed memory for the next step instead of handing it back to the system."""
+"""Keep freed memory for the next step instead of returning it to the system."""
 
 import ctypes
 import sys
@@ -7,14 +7,14 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep what is freed, however large.
+    """Tell glibc to keep freed memory, whatever the size of the block.
 
-    A training step on a CPU frees all its activations, and the next one asks for the same again. By default glibc gives
-    large blocks back at once, so that every step touches fresh pages, each of which costs a fault. The price is that
-    memory once used stays with the process.
+    A training step on a CPU frees all its activations, and the next step allocates the same again. By default glibc
+    returns large blocks at once, so every step touches fresh pages, and each costs a page fault. The price: memory once
+    used stays with the process.
 
     Returns:
-        Whether this C library can.
+        Whether this C library supports it.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,25 +1,18 @@
-"""Choose the numeric precision that the hardware is fast at."""
+"""Choose the numeric precision that the hardware computes fast in."""
 
 import torch
+
+from customresnet.runtime.hardware import device_kind
 
 BF16_CPU_FLAGS = "AVX512-BF16 or AMX"
 
 
-def device_kind(accelerator: str) -> str:
-    """``cuda``, ``mps`` or ``cpu``: what Lightning's ``--trainer.accelerator`` comes down to on this machine."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "cuda"
-    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        return "mps"
-    return accelerator if accelerator in ("cuda", "mps") else "cpu"
-
-
 def cpu_has_bf16() -> bool:
-    """Whether oneDNN has bf16 convolutions here, and ONEDNN_MAX_CPU_ISA does not hold it to AVX2."""
+    """Whether oneDNN has bf16 convolutions here, and ONEDNN_MAX_CPU_ISA does not restrict it to AVX2."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     if not any(check() for check in checks if check):
         return False
-    # true on any AVX-512, so not enough alone
+    # true on any AVX-512, so not sufficient alone
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
@@ -27,18 +20,18 @@ def resolve_precision(precision: str, accelerator: str) -> tuple[str, str]:
     """Turn ``auto`` into one of Lightning's precisions.
 
     Returns:
-        The precision, and the reason (or the warning) to show.
+        The precision, and the reason or warning to show.
     """
     kind = device_kind(accelerator)
     if precision != "auto":
         if kind == "cpu" and precision in ("16-mixed", "16"):
-            precision = "bf16-mixed"  # what Lightning makes of it, too
+            precision = "bf16-mixed"  # Lightning does the same
         if kind == "cpu" and "bf16" in precision and not cpu_has_bf16():
             return precision, (
-                f"as asked; warning: oneDNN has no {BF16_CPU_FLAGS} here, so bf16 convolutions run many times slower "
-                "than --trainer.precision 32-true"
+                f"as given; warning: oneDNN has no {BF16_CPU_FLAGS} here, so bf16 convolutions run many times slower "
+                "than `precision` 32-true"
             )
-        return precision, "as asked"
+        return precision, "as given"
     if kind == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16-mixed", "the GPU has bf16"

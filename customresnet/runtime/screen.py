@@ -1,8 +1,8 @@
-"""What kind of screen the output goes to."""
+"""What the output is shown on."""
 
 import sys
 
 
 def interactive() -> bool:
-    """Whether a progress bar can be drawn: on a terminal or in a notebook, not in a log file."""
+    """Whether a progress bar can be drawn: in a terminal or a notebook, not in a log file."""
     return sys.stdout.isatty() or "ipykernel" in sys.modules

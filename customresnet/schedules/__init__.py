@@ -18,8 +18,8 @@ def policy_from_options(options: Mapping[str, Any]) -> Policy:
     """The policy that a classifier's options describe.
 
     Args:
-        options: The options of ImageClassifier, those of other policies included. What an older checkpoint does not know
-            takes its default; ``lr_max`` and ``lr_min`` must be known.
+        options: The options of ImageClassifier, those of other policies included. An option that an older checkpoint
+            lacks takes its default; ``lr_max`` and ``lr_min`` are required.
     """
     kind = POLICIES[options.get("policy", "one_cycle")]
     own = {field.name: options[field.name] for field in fields(kind) if field.name in options}

@@ -24,8 +24,8 @@ class OneCycle:
         lr_min: Learning rate of the first step (LRMIN).
         peak_epoch: Epoch whose last step takes LRMAX; None means 5/24 of the run.
         anneal: Shape of both slopes.
-        momentum: Lowest and highest momentum (beta1 for Adam), taken at the peak and at both ends; None keeps it constant.
-        final_div_factor: The last step's learning rate is LRMIN divided by this: 1, or more to anneal it to nearly zero.
+        momentum: Lowest and highest momentum (beta1 for Adam), at the peak and at both ends; None keeps it constant.
+        final_div_factor: LRMIN divided by this is the last step's learning rate: 1, or more to anneal it towards zero.
     """
 
     lr_max: float

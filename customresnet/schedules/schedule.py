@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The curve of one run.
+    """The schedule of one run.
 
     Attributes:
-        policy: What the curve follows.
+        policy: The learning-rate policy.
         steps_per_epoch: Optimizer steps in an epoch.
         lr: Learning rate of each step.
-        momentum: Momentum (Adam: beta1) of each step.
-        momentum_name: What the optimizer calls it.
-        assumed: Bounds that nobody gave or measured, as the picture says it: LRMAX is then 1.
+        momentum: Momentum (beta1 for Adam) of each step.
+        momentum_name: The optimizer's name for it.
+        assumed: Bounds that were neither given nor measured; an assumed LRMAX is 1.
     """
 
     policy: Policy
@@ -36,7 +36,7 @@ class Schedule:
     assumed: tuple[str, ...] = ()
 
     @classmethod
-    def of(
+    def from_policy(
         cls,
         policy: Policy,
         optimizer: Optimizer,
@@ -44,7 +44,7 @@ class Schedule:
         steps_per_epoch: int,
         assumed: tuple[str, ...] = (),
     ) -> "Schedule":
-        """Read every step off the scheduler that training builds, by stepping it; ``optimizer`` is used up."""
+        """Step the scheduler that training uses through the whole run; do not use ``optimizer`` afterwards."""
         scheduler = policy.scheduler(optimizer, total_steps, steps_per_epoch)
         group = optimizer.param_groups[0]
         lr, momentum = [], []
@@ -57,7 +57,7 @@ class Schedule:
         return cls(policy, steps_per_epoch, lr, momentum, name, assumed)
 
     def rows(self) -> list[dict[str, float]]:
-        """One row a step: step (from 0), epoch (from 1), lr, momentum."""
+        """One row per step: step (from 0), epoch (from 1), lr, momentum."""
         return [
             {"step": step, "epoch": step // self.steps_per_epoch + 1, "lr": lr, "momentum": momentum}
             for step, (lr, momentum) in enumerate(zip(self.lr, self.momentum, strict=True))
@@ -71,17 +71,17 @@ class Schedule:
     def lines(self) -> list[str]:
         """The schedule in words."""
         peak, last = self.lr.index(max(self.lr)), len(self.lr) - 1
-        unit = " of LRMAX" if "LRMAX" in self.assumed else ""
+        unit = " x LRMAX" if "LRMAX" in self.assumed else ""
         points = [
             f"step {step:,} (epoch {step // self.steps_per_epoch + 1}): LR {self.lr[step]:.3g}{unit}, "
             f"{self.momentum_name} {self.momentum[step]:.3g}"
             for step in dict.fromkeys((0, peak, last))
         ]
         assumed = [f"assumed: LRMIN is LRMAX/10{', LRMAX is not known yet' if unit else ''}"] if self.assumed else []
-        return [f"{self.policy}: {len(self.lr):,} steps, {self.steps_per_epoch:,} an epoch", *points, *assumed]
+        return [f"{self.policy}: {len(self.lr):,} steps, {self.steps_per_epoch:,} per epoch", *points, *assumed]
 
     def figure(self) -> "Figure":
-        """LR and momentum against step and epoch; LRMIN, LRMAX, the peak and the end are marked."""
+        """LR and momentum against step and epoch, with LRMIN, LRMAX, the peak and the end."""
         from matplotlib.figure import Figure
 
         steps, per_epoch = len(self.lr), self.steps_per_epoch
@@ -90,7 +90,7 @@ class Schedule:
         axes = figure.subplots()
         axes.set_title(f"{self.policy}: {steps / per_epoch:.4g} epochs of {per_epoch:,} steps", fontsize="medium")
         axes.plot(self.lr, color="tab:blue", linewidth=2, label="learning rate")
-        unit = " (share of LRMAX)" if relative else ""
+        unit = " (relative to LRMAX)" if relative else ""
         axes.set(xlabel="optimizer step", ylabel=f"learning rate{unit}", ylim=(0, 1.08 * self.policy.lr_max))
         axes.yaxis.set_major_formatter(lambda lr, _: f"{lr:g}")
         for marker, name, step in (("o", "peak", self.lr.index(max(self.lr))), ("s", "end", steps - 1)):
@@ -118,5 +118,5 @@ class Schedule:
 
 
 def momentum_of(group: dict[str, Any]) -> float:
-    """The momentum of an optimizer's parameter group; of Adam, beta1."""
+    """The momentum of an optimizer's parameter group; beta1 for Adam."""
     return float(group["betas"][0] if "betas" in group else group["momentum"])

@@ -26,7 +26,7 @@ class Triangular:
         cycle_mode: Equal cycles (triangular), each half as high as the last (triangular2), or shrinking at every step
             (exp_range).
         cycle_gamma: For exp_range, the factor by which every step shrinks the cycle.
-        momentum: Lowest and highest momentum (beta1 for Adam), taken at the top and at the bottom; None keeps it constant.
+        momentum: Lowest and highest momentum (beta1 for Adam), at the top and at the bottom; None keeps it constant.
     """
 
     lr_max: float

@@ -1,4 +1,4 @@
-"""A Trainer for measurements beside a run: it logs nothing, shows nothing and leaves nothing behind."""
+"""A Trainer for measurements: it logs nothing, shows nothing and leaves no files."""
 
 import tempfile
 import warnings
@@ -11,10 +11,10 @@ import pytorch_lightning as pl
 
 @contextmanager
 def probe_trainer(**options: Any) -> Iterator[pl.Trainer]:
-    """A Trainer that never evaluates on its own; what Lightning warns of does not concern the user here.
+    """A Trainer that does not evaluate, and without Lightning's warnings.
 
     Args:
-        options: The Trainer's, such as the length and what it shares with the run's own (``shared_options``).
+        options: Options of the Trainer, such as its length and ``shared_options``.
     """
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning|torchmetrics")
@@ -31,7 +31,7 @@ def probe_trainer(**options: Any) -> Iterator[pl.Trainer]:
 
 
 def shared_options(trainer: pl.Trainer) -> dict[str, Any]:
-    """What a probe must share with the run's own Trainer: the device, and the arithmetic of each step."""
+    """Options that a probe shares with the run's own Trainer: the device, and what each step computes."""
     device = trainer.strategy.root_device
     return {
         "accelerator": device.type,

@@ -1,75 +1,123 @@
-"""The Trainer of this project: fit, with its LR range test, beside the commands it inherits."""
+"""Lightning's Trainer with this project's defaults: precision, logger, checkpoints, run folder."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.plugins.io import CheckpointIO, TorchCheckpointIO
 
-from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.runs import folders as runs
+from customresnet.runs.folders import LAST, LOGS, WEIGHTS_SUFFIX
+from customresnet.runs.weights import read_weights
 from customresnet.runtime.errors import UserError
-from customresnet.training.callbacks.run_log import opening_lines
-from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
-from customresnet.training.evaluation import EvaluationCommands
-from customresnet.training.lr.bounds import LRRangeTest
-from customresnet.training.lr_find_command import LRFindCommand
-from customresnet.training.lr_sweep_command import LRSweepCommand
-from customresnet.training.run_trainer import one_checkpoint
-from customresnet.training.schedule_command import ScheduleCommand
+from customresnet.runtime.memory import keep_freed_memory
+from customresnet.runtime.precision import device_kind, resolve_precision
+from customresnet.training.callbacks.progress import RunProgress
+from customresnet.training.callbacks.recorder import RunRecorder
 
 
-class Trainer(LRFindCommand, LRSweepCommand, ScheduleCommand, EvaluationCommands):
-    """Lightning's Trainer with this project's commands; its options are those of RunTrainer."""
+class Trainer(pl.Trainer):
+    """Lightning's Trainer with this project's defaults.
 
-    def fit(  # type: ignore[override]
+    Args:
+        run_name: Runs are written to lightning_logs/<run_name>/version_N.
+        accelerator: Where to compute: auto, cpu, gpu, mps.
+        devices: How many devices, or which; auto takes all. Each one works on batches of its own.
+        precision: auto takes bf16 or fp16 where the hardware computes fast in it; or any of Lightning's.
+        max_epochs: Epochs to train.
+        logger: True for TensorBoard; false keeps only the checkpoints of a run.
+        callbacks: Callbacks besides this project's own.
+        log_every_n_steps: Steps between two points of the LR and momentum curves.
+        num_sanity_val_steps: Evaluation batches to try before training.
+        limit_train_batches: Training batches per epoch: 1 means one, 1.0 means all, 0.5 half of them.
+        limit_val_batches: Batches of the evaluation after each epoch, likewise.
+        limit_test_batches: Batches of a test, likewise.
+        enable_checkpointing: Write checkpoints/last.ckpt after every epoch.
+        enable_progress_bar: Show the progress bar.
+        enable_model_summary: Print Lightning's table of the model's parts.
+        default_root_dir: Folder that holds lightning_logs. Default: the current one.
+    """
+
+    def __init__(
         self,
-        model: ImageClassifier,
-        datamodule: CIFAR10DataModule,
-        ckpt_path: str | None = None,
-        lr_find: LRRangeTest = LRRangeTest(),
+        run_name: str = "customresnet",
+        accelerator: str = "auto",
+        devices: int | str | list[int] = 1,
+        precision: str = "auto",
+        max_epochs: int = 24,
+        logger: Logger | Iterable[Logger] | bool | None = None,
+        callbacks: list[pl.Callback] | pl.Callback | None = None,
+        log_every_n_steps: int = 1,
+        num_sanity_val_steps: int = 0,
+        # again here, since `Union[int, float]` may reach the command line as float first, and 1 batch as 1.0: all
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        enable_checkpointing: bool = True,
+        enable_progress_bar: bool = True,
+        enable_model_summary: bool = False,
+        default_root_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Find the learning rates, train, and evaluate after every epoch.
+        self.run_name = run_name
+        precision, self.precision_reason = resolve_precision(str(precision), accelerator)
+        if device_kind(accelerator) == "cuda" and kwargs.get("benchmark") is None and not kwargs.get("deterministic"):
+            kwargs["benchmark"] = True  # nearly all batches have one shape: cuDNN may time its algorithms on it
+        if kwargs.get("overfit_batches"):
+            raise UserError("`overfit_batches` is not supported; use `limit_train_batches`")
+        if logger is None or logger is True:
+            logger = tensorboard_logger(Path(default_root_dir or "."), run_name)
+        given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+        own: list[pl.Callback] = [RunRecorder()]
+        if enable_progress_bar and not any(isinstance(callback, ProgressBar) for callback in given):
+            own.append(RunProgress())
+        if enable_checkpointing:
+            own.append(checkpoint_callback(Path(LAST).stem))
+        plugins = kwargs.pop("plugins", None) or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(CheckpointFiles())
+        super().__init__(
+            accelerator=accelerator,
+            devices=devices,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=max_epochs,
+            logger=logger,
+            callbacks=[*given, *own],
+            log_every_n_steps=log_every_n_steps,
+            num_sanity_val_steps=num_sanity_val_steps,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            enable_checkpointing=enable_checkpointing,
+            enable_progress_bar=enable_progress_bar,
+            enable_model_summary=enable_model_summary,
+            default_root_dir=default_root_dir,
+            use_distributed_sampler=False,  # the data module shards by itself
+            plugins=plugins,
+            **kwargs,
+        )
+        if self.strategy.root_device.type == "cpu":
+            keep_freed_memory()
 
-        Args:
-            model: The classifier to train.
-            datamodule: Its data.
-            ckpt_path: Go on with a run: last (the newest unfinished one of this name), a checkpoint or a run's folder.
-            lr_find: The LR range test that sets the learning rates not given; skipped on resume.
-        """
-        self.run_log.reset()
-        if ckpt_path:
-            ckpt_path = self._resolve(ckpt_path, unfinished=True)
-            folder = runs.run_folder(Path(ckpt_path))
-            if (folder / runs.RESULT).is_file():
-                raise UserError(f"--ckpt_path {ckpt_path}: this run is finished; see {folder / runs.RESULT}")
-            self._go_on_in(folder)
-        bounds_are_sought = not ckpt_path and None in (model.hparams["lr_max"], model.hparams["lr_min"])
-        if bounds_are_sought and not self.fast_dev_run:
-            self._refuse_several_devices("the LR range test")
-        self._read_images(datamodule)
-        if not self.fast_dev_run:
-            per_epoch = self._steps_per_epoch(len(datamodule.train_images), datamodule.batch_size)
-            model.check_schedule(self._total_steps(per_epoch) / per_epoch)
-        classes = len(datamodule.train_images.classes)
-        if classes != model.hparams["num_classes"] and not ckpt_path:  # a checkpoint is compared when it is loaded
-            raise UserError(
-                f"the data has {classes} classes; received --model.num_classes {model.hparams['num_classes']}"
-            )
-        self._make_log_folder()
-        self.print(opening_lines(self, model, datamodule, self._precision_reason))
-        if bounds_are_sought:
-            if self.fast_dev_run:
-                self.print(f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
-            else:
-                self._find_bounds(model, datamodule, lr_find).set_missing_bounds(model)
-        if datamodule.val_size and self.checkpoint_callback and self._best is None:
-            self._best = one_checkpoint("best", monitor="val/acc", mode="max")
-            self.callbacks.insert(-1, self._best)  # before the last checkpoint is written, which is to know of it
-        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        if self.fast_dev_run or not self.run_log.rows:
-            return
-        self.run_log.stop_clock()
-        if datamodule.val_size:  # the one look at the test images
-            self.run_log.last |= pl.Trainer.test(self, model, datamodule=datamodule, verbose=False)[0]
-        elif "test/acc" not in self.run_log.last and self.limit_val_batches != 0:
-            self.run_log.last |= pl.Trainer.validate(self, model, datamodule=datamodule, verbose=False)[0]
-        self.run_log.finish(self, model)
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Lightning's checkpoint files, and the weights files of this project."""
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if Path(path).suffix == WEIGHTS_SUFFIX:
+            return read_weights(Path(path))
+        return super().load_checkpoint(path, *args, **kwargs)
+
+
+def tensorboard_logger(root: Path, run_name: str, version: str | None = None) -> TensorBoardLogger:
+    """The logger of a run below ``root``; a new version unless one is named."""
+    # absolute, so that a run resumed from another folder still finds its best checkpoint
+    return TensorBoardLogger(str(root.resolve() / LOGS), run_name, version, default_hp_metric=False)
+
+
+def checkpoint_callback(name: str, **kwargs: Any) -> ModelCheckpoint:
+    """Keep one checkpoint file, replaced at each save."""
+    return ModelCheckpoint(filename=name, save_on_train_epoch_end=True, enable_version_counter=False, **kwargs)

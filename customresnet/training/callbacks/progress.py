@@ -1,4 +1,4 @@
-"""One progress bar for the whole run, so that its time left is the run's."""
+"""One progress bar for the whole run, so that its remaining time is the run's."""
 
 from typing import Any
 
@@ -6,19 +6,21 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
+from customresnet.runtime.formatting import percent
 from customresnet.runtime.screen import interactive
 
 
 class RunProgress(TQDMProgressBar):
-    """A bar over all steps of the run with loss, accuracy and LR beside it; no bar where the output is a file."""
+    """A bar over all steps of the run with loss, accuracy and LR; no bar where the output is a file."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=1 if interactive() else 0)
+        self.bar: Tqdm | None = None
 
     def init_train_tqdm(self) -> Tqdm:
-        bar = super().init_train_tqdm()
-        bar.leave = False
-        return bar
+        self.bar = super().init_train_tqdm()
+        self.bar.leave = False
+        return self.bar
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_start(trainer)
@@ -34,31 +36,33 @@ class RunProgress(TQDMProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         bar = self.train_progress_bar
-        # tqdm redraws ten times a second at most; only then is a figure fetched from the device
+        # tqdm redraws at most ten times a second; only then are metrics fetched from the device
         if not bar.disable and bar.update():
-            bar.set_postfix(self._figures(trainer, pl_module))
+            bar.set_postfix(running_metrics(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pass  # the epoch's figures are a line of their own
+        pass  # the recorder prints a line for the epoch
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.val_progress_bar.close()
         self.reset_dataloader_idx_tracker()
 
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
-        bar = self._train_progress_bar
-        if bar is not None and not bar.disable:
-            bar.clear()
+        if self.bar is not None and not self.bar.disable:
+            self.bar.clear()
         print(*args, sep=sep, flush=True)
 
-    @staticmethod
-    def _figures(trainer: pl.Trainer, pl_module: Any) -> dict[str, str]:
-        # Of several processes only this one draws a bar, so it shows its own share: a metric's own `compute`, which
-        # torchmetrics wraps, would wait for the others to join in.
-        metrics = pl_module.metrics["train_"]
-        loss, accuracy = (type(metric).compute(metric).item() for metric in (metrics["loss"], metrics["acc"]))
-        return {
-            "loss": f"{loss:.4f}",
-            "acc": f"{accuracy:.2%}",
-            "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.2e}",
-        }
+
+def running_metrics(trainer: pl.Trainer, model: Any) -> dict[str, str]:
+    """Loss and accuracy of the epoch so far in this process, and the LR.
+
+    Only the first of several processes draws a bar. A metric's own ``compute`` would wait for the others to join, so
+    the unsynchronized one of its class is called.
+    """
+    metrics = model.metrics["train_"]
+    loss, accuracy = (type(metric).compute(metric).item() for metric in (metrics["loss"], metrics["acc"]))
+    return {
+        "loss": f"{loss:.4f}",
+        "acc": percent(accuracy),
+        "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.2e}",
+    }

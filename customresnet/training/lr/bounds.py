@@ -1,4 +1,4 @@
-"""Read LRMIN and LRMAX off the losses of an LR range test, and show how."""
+"""Choose LRMIN and LRMAX from the losses of an LR range test, and draw the choice."""
 
 import math
 import statistics
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 Candidate = Literal["steepest", "valley", "minimum/10"]
 
 MIN_POINTS = 10
-BY_HAND = "pass both bounds by hand (--model.lr_max 3e-3 --model.lr_min 1e-4, say)"
+BY_HAND = "pass both bounds yourself, for example `lr_max` 3e-3 and `lr_min` 1e-4"
 
 
 @dataclass(frozen=True)
 class LRRangeTest:
-    """How the LR range test runs that sets --model.lr_max and --model.lr_min when they are not given.
+    """The LR range test that finds `lr_max` and `lr_min` where they are not given.
 
     Args:
-        steps: Optimizer steps, one learning rate each, evenly spaced on a log scale.
+        steps: Optimizer steps, each at a learning rate of its own, evenly spaced on a log scale.
         min: First learning rate.
         max: Last learning rate.
-        choose: What becomes LRMAX: where the smoothed loss falls fastest, half-way along its longest descent, or a
-            tenth of the LR of its minimum.
+        choose: The rule for LRMAX: where the smoothed loss falls fastest, halfway along its longest descent, or a
+            tenth of the LR at its minimum.
     """
 
     steps: int = 100
@@ -39,21 +39,21 @@ class LRRangeTest:
     def check(self) -> None:
         if not 0 < self.min < self.max:
             raise UserError(
-                f"--lr_find.min and --lr_find.max must be positive and rising; received {self.min:g} and {self.max:g}"
+                f"`lr_find.min` and `lr_find.max` must be positive and rising; received {self.min:g} and {self.max:g}"
             )
         if self.steps < MIN_POINTS:
-            raise UserError(f"--lr_find.steps must be at least {MIN_POINTS}; received {self.steps}")
+            raise UserError(f"`lr_find.steps` must be at least {MIN_POINTS}; received {self.steps}")
 
 
 @dataclass(frozen=True)
 class LRRangeResult:
-    """The measured curve and what was read off it.
+    """The measured curve and the bounds chosen from it.
 
     Attributes:
         lrs: Learning rate of each step.
         losses: Training loss of each step's batch, before the step.
-        smoothed: The losses, smoothed along log LR.
-        candidates: LRMAX by each rule, by the rule's name.
+        smoothed: The losses, smoothed over log LR.
+        candidates: LRMAX by rule.
         lr_max: The chosen LRMAX.
         lr_min: The chosen LRMIN.
     """
@@ -66,32 +66,31 @@ class LRRangeResult:
     lr_min: float
 
     def set_missing_bounds(self, model: ImageClassifier) -> None:
-        """Give the model the bounds that it was not given by hand."""
+        """Set the bounds that the model was not given."""
         lr_max = model.hparams["lr_max"] or self.lr_max
         lr_min = model.hparams["lr_min"] or min(self.lr_min, lr_max / 10)
         if lr_max < lr_min:
             raise UserError(
-                f"--model.lr_min {lr_min:g} is above the LRMAX {lr_max:g} that the LR range test found; "
-                "give --model.lr_max too"
+                f"`lr_min` {lr_min:g} is above the LRMAX {lr_max:g} that the LR range test found; pass `lr_max` too"
             )
         model.hparams.update(lr_max=lr_max, lr_min=lr_min)
 
-    def content(self) -> dict[str, Any]:
-        """What lr_find.json holds."""
+    def to_dict(self) -> dict[str, Any]:
+        """The content of lr_find.json."""
         return asdict(self)
 
     def figure(self) -> "Figure":
-        """Loss against LR with both bounds and every candidate marked."""
+        """Loss against LR, with both bounds and every candidate."""
         return draw([self], self.lr_min, self.lr_max)
 
 
 @dataclass(frozen=True)
 class RepeatedLRRange:
-    """The same test with several seeds: the suggestion is the median.
+    """The same test with several seeds; the suggestion is the median.
 
     Attributes:
         seeds: The seed of each test.
-        results: What each test measured.
+        results: The result of each test.
     """
 
     seeds: list[int]
@@ -110,7 +109,7 @@ class RepeatedLRRange:
         return _median([result.lr_min for result in self.results])
 
     def spread(self) -> dict[str, list[float]]:
-        """Lowest and highest suggestion of the seeds, for both bounds and each candidate."""
+        """Lowest and highest value over the seeds, of both bounds and each candidate."""
         values = {
             "lr_max": [result.lr_max for result in self.results],
             "lr_min": [result.lr_min for result in self.results],
@@ -118,18 +117,18 @@ class RepeatedLRRange:
         }
         return {name: [min(lrs), max(lrs)] for name, lrs in values.items()}
 
-    def content(self) -> dict[str, Any]:
-        """What lr_find.json holds."""
+    def to_dict(self) -> dict[str, Any]:
+        """The content of lr_find.json."""
         each = [{"seed": seed, **asdict(result)} for seed, result in zip(self.seeds, self.results, strict=True)]
         return {"lr_max": self.lr_max, "lr_min": self.lr_min, "spread": self.spread(), "seeds": each}
 
     def figure(self) -> "Figure":
-        """The curves of all seeds, the median bounds, and every candidate of every seed."""
+        """The curves of all seeds, the median bounds, and every candidate."""
         return draw(self.results, self.lr_min, self.lr_max)
 
 
 def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure":
-    """Loss against LR, raw and smoothed, for one test or several; bounds and candidates are marked."""
+    """Loss against LR, raw and smoothed, of one or several tests, with bounds and candidates."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.8), layout="constrained")
@@ -153,7 +152,7 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
     lowest = min(min(result.losses) for result in results)
     highest = max(max(result.smoothed[0], float(np.quantile(result.losses, 0.8))) for result in results)
     height = highest - lowest
-    axes.set_ylim(lowest - 0.05 * height, highest + 0.25 * height)  # divergence would flatten the rest
+    axes.set_ylim(lowest - 0.05 * height, highest + 0.25 * height)  # a diverging loss would flatten the rest
     axes.set(xlabel="learning rate (log scale)", ylabel="training loss (cross-entropy)", title="LR range test")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small")
@@ -161,27 +160,27 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
 
 
 def _median(lrs: list[float]) -> float:
-    """The median on the log scale."""
+    """The median; of an even number, the geometric mean of the middle two."""
     return math.exp(statistics.median(map(math.log, lrs))) if len(lrs) % 2 == 0 else statistics.median(lrs)
 
 
 def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRRangeResult:
-    """Read LRMAX and LRMIN off a loss curve over exponentially rising learning rates.
+    """Choose LRMAX and LRMIN from a loss curve over exponentially rising learning rates.
 
-    LRMAX is the chosen candidate. LRMIN is where the smoothed loss has first made a twentieth of its whole descent,
-    but at most LRMAX/10 and at least LRMAX/1000.
+    LRMAX is the candidate that ``test.choose`` names. LRMIN is the LR at which the smoothed loss has first fallen by a
+    twentieth of its whole descent, limited to LRMAX/1000 ... LRMAX/10.
 
     Raises:
-        UserError: Too few points, a loss that diverges at once or never falls.
+        UserError: Too few points, or a loss that diverges at once or never falls.
     """
     from scipy.ndimage import gaussian_filter1d
 
     if len(lrs) < MIN_POINTS:
         raise UserError(
             f"the LR range test diverged after {len(lrs)} of {test.steps} steps; "
-            f"start lower (--lr_find.min {test.min / 100:g}) or {BY_HAND}"
+            f"start lower (`lr_find.min` {test.min / 100:g}) or {BY_HAND}"
         )
-    # capped where it began: a loss that blows up would otherwise smear over its neighbours' minimum
+    # capped at the first loss: a diverging loss would otherwise raise the smoothed minimum beside it
     capped = np.minimum(losses, losses[0])
     smoothed = gaussian_filter1d(capped, sigma=max(1.0, 0.05 * test.steps), mode="nearest")
     log_lrs = np.log(lrs)
@@ -190,8 +189,8 @@ def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRR
     noise = float(np.std(losses[: bottom + 1] - smoothed[: bottom + 1])) / math.sqrt(max(1.0, 0.05 * test.steps))
     if bottom < 2 or start - smoothed[bottom] < max(3 * noise, 0.02 * start):
         raise UserError(
-            f"the LR range test saw no fall of the loss between LR {lrs[0]:g} and {lrs[-1]:g} (from {start:.3f} to "
-            f"{smoothed[bottom]:.3f} at best); widen it (--lr_find.min, --lr_find.max, --lr_find.steps) or {BY_HAND}"
+            f"the loss does not fall between LR {lrs[0]:g} and {lrs[-1]:g} of the LR range test (from {start:.3f} to "
+            f"{smoothed[bottom]:.3f} at best); widen it (`lr_find.min`, `lr_find.max`, `lr_find.steps`) or {BY_HAND}"
         )
     slope = np.gradient(smoothed, log_lrs)[: bottom + 1]
     candidates = {
@@ -207,7 +206,7 @@ def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRR
 
 
 def _valley(losses: np.ndarray) -> int:
-    """Index half-way along the longest decreasing subsequence of the loss, as fastai's ``valley`` picks it."""
+    """Index halfway along the longest decreasing subsequence of the loss: fastai's ``valley``."""
     lengths = np.ones(len(losses), dtype=int)
     for i in range(1, len(losses)):
         below = lengths[:i][losses[:i] > losses[i]]

@@ -1,4 +1,4 @@
-"""LR range test: train with an LR that rises exponentially, and record the loss.
+"""LR range test: train while the LR rises exponentially, and record the loss.
 
 Source: Smith, "Cyclical learning rates for training neural networks", 2017, https://arxiv.org/abs/1506.01186.
 """
@@ -7,17 +7,55 @@ import copy
 import io
 import math
 import sys
+from collections import defaultdict
 from contextlib import nullcontext, redirect_stderr
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
 from pytorch_lightning.tuner import Tuner
+from torch import Tensor
+from torch.optim import Optimizer
 
+from customresnet.data.batches import Batch
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runtime.errors import UserError
-from customresnet.training.classifier import ImageClassifier
+from customresnet.training.classifier import ImageClassifier, can_fuse_optimizer, seed_batch
 from customresnet.training.lr.bounds import BY_HAND, LRRangeResult, LRRangeTest, choose_bounds
 from customresnet.training.probe import probe_trainer
+
+
+class RangeTestProbe(pl.LightningModule):
+    """A copy of a classifier with a plain optimizer, which records the learning rate and loss of every step.
+
+    The Tuner brings the schedule; of the losses it reports only a moving average.
+    """
+
+    def __init__(self, model: ImageClassifier) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        self.lrs: dict[int, float] = {}
+        self.batch_losses: dict[int, list[Tensor]] = defaultdict(list)  # several where gradients are accumulated
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.model.new_optimizer(fused=can_fuse_optimizer(self))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        seed_batch(self, batch_idx)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels = batch
+        loss = F.cross_entropy(self.model(images), labels)
+        self.lrs[self.trainer.global_step] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.batch_losses[self.trainer.global_step].append(loss.detach())
+        return loss
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Learning rate and loss of each step, before the step."""
+        losses = [float(torch.stack(batches).mean()) for batches in self.batch_losses.values()]
+        return np.array(list(self.lrs.values())), np.array(losses)
 
 
 def run_lr_range_test(
@@ -26,47 +64,37 @@ def run_lr_range_test(
     test: LRRangeTest,
     **options: Any,
 ) -> LRRangeResult:
-    """Run the test with Lightning's Tuner on a copy of the model in a Trainer of its own: nothing is left behind.
+    """Run the test with Lightning's Tuner, on a copy of the model and a Trainer of its own: it leaves no trace.
 
     Args:
-        model: The classifier to probe.
+        model: The classifier to measure.
         datamodule: Its data.
-        test: How the test runs.
-        options: What that Trainer must share with the run's own, such as the precision.
+        test: The test's options.
+        options: What the Trainer must share with the run's own, such as the precision (see ``shared_options``).
 
     Raises:
-        UserError: No bounds can be read off the curve; the message says what to pass.
+        UserError: No bounds can be chosen from the curve; the message says what to pass.
     """
     test.check()
-    probe = copy.deepcopy(model)
-    probe.hparams.update(lr_max=None, lr_min=None)  # a plain optimizer: the Tuner brings the schedule
+    probe = RangeTestProbe(model)
     datamodule.setup("fit")
     images = test.steps * options.get("accumulate_grad_batches", 1) * datamodule.batch_size
-    # small data: as many epochs as the steps need, whatever the length of the run itself
+    # the Tuner stops at max_epochs: small data need as many as the steps take
     epochs = math.ceil(images / len(datamodule.train_images)) + 1
-    # the Tuner's bar is for a terminal: in a log file it would leave a line for every step
+    # in a log file the Tuner's progress bar would leave a line for every step
     quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
     with probe_trainer(max_epochs=epochs, **options) as trainer, quiet:
-        finder = Tuner(trainer).lr_find(
+        Tuner(trainer).lr_find(
             probe,
             datamodule=datamodule,
             min_lr=test.min,
             max_lr=test.max,
             num_training=test.steps,
-            update_attr=False,  # the choice is ours
+            update_attr=False,  # this project has rules of its own
         )
-    assert finder is not None
-    lrs, losses = np.array(finder.results["lr"]), _unsmooth(finder.results["loss"])
-    lrs = lrs[: len(losses)]
+    lrs, losses = probe.curve()
     finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
     diverged = finite < len(losses) or losses[-1] > 2 * losses[0]
     if finite < test.steps and not diverged:
         raise UserError(f"the LR range test measured only {finite} of {test.steps} learning rates; {BY_HAND}")
     return choose_bounds(lrs[:finite], losses[:finite], test)
-
-
-def _unsmooth(smoothed: list[float], beta: float = 0.98) -> np.ndarray:
-    """The Tuner reports only a moving average whose correction is off by one step: take the true losses out of it."""
-    steps = np.arange(1, len(smoothed) + 1)
-    average = np.array(smoothed) * (1 - beta ** (steps + 1))
-    return (average - beta * np.concatenate([[0.0], average[:-1]])) / (1 - beta)

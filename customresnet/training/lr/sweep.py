@@ -1,6 +1,6 @@
-"""LR sweep: train a fresh network at each of several constant learning rates, and see which accuracy it reaches.
+"""LR sweep: train a new network at each of several constant learning rates, and compare the accuracies.
 
-Where the LR range test reads a loss off one network whose LR rises, this costs a short training for every point.
+The LR range test needs one network whose LR rises; the sweep costs a short training per point.
 """
 
 import json
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +19,10 @@ import torch.nn.functional as F
 from customresnet.data.batches import Batch
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runtime.errors import UserError
-from customresnet.training.classifier import SCHEDULE_OPTIONS, ImageClassifier
+from customresnet.schedules import POLICIES
+from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lr.sweep_result import LRPoint
+from customresnet.training.options import SCHEDULE_OPTIONS
 from customresnet.training.probe import probe_trainer
 
 Spacing = Literal["linear", "log"]
@@ -28,13 +30,13 @@ Spacing = Literal["linear", "log"]
 
 @dataclass(frozen=True)
 class LRSweep:
-    """Which learning rates to try, and for how long.
+    """The learning rates to try, and how long to train at each.
 
     Attributes:
-        points: How many learning rates.
+        points: Number of learning rates.
         start: The lowest.
         end: The highest.
-        spacing: Even steps from one to the next, or even ratios.
+        spacing: Even steps (linear) or even ratios (log) from one to the next.
         epochs: Epochs to train at each.
         steps: Optimizer steps to train at each, instead of epochs.
     """
@@ -48,17 +50,17 @@ class LRSweep:
 
     def check(self) -> None:
         if self.points < 2:
-            raise UserError(f"--points must be at least 2; received {self.points}")
+            raise UserError(f"`points` must be at least 2; received {self.points}")
         for name in ("start", "end"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
-                raise UserError(f"--{name} is a learning rate and must be positive; received {value:g}")
+                raise UserError(f"`{name}` is a learning rate and must be positive; received {value:g}")
         if self.start >= self.end:
-            raise UserError(f"--start must be below --end; received {self.start:g} and {self.end:g}")
+            raise UserError(f"`start` must be below --end; received {self.start:g} and {self.end:g}")
         if self.steps is not None and self.steps < 1:
-            raise UserError(f"--steps must be at least 1; received {self.steps}")
+            raise UserError(f"`steps` must be at least 1; received {self.steps}")
         if not 0 < self.epochs < math.inf:
-            raise UserError(f"--epochs must be positive; received {self.epochs:g}")
+            raise UserError(f"`epochs` must be positive; received {self.epochs:g}")
 
     def lrs(self) -> list[float]:
         """The learning rates, rising."""
@@ -70,12 +72,12 @@ class LRSweep:
         return self.steps if self.steps is not None else max(1, round(self.epochs * steps_per_epoch))
 
     def flags(self, model: ImageClassifier, datamodule: CIFAR10DataModule, options: dict[str, Any]) -> dict[str, Any]:
-        """Every option that the points depend on, by its flag.
+        """Every option that the points depend on, by flag.
 
         Args:
-            model: Gives the network's and the optimizer's.
-            datamodule: Gives the data's.
-            options: What the Trainer shares with the run's own.
+            model: The classifier, for its options.
+            datamodule: The data module, for its options.
+            options: The options of the probe's Trainer (``shared_options``).
         """
         parts = ("source", "root", "batch_size", "val_size", "train_size")
         data = (*parts, "mean", "std", "image_size", "augment", "engine", "seed")
@@ -89,13 +91,13 @@ class LRSweep:
 
 
 class LastQuarter(pl.Callback):
-    """Count what the network gets right in the last quarter of the steps; stop when the loss is no longer finite."""
+    """Measure accuracy and loss over the last quarter of the steps; stop when the loss is not finite."""
 
     def __init__(self, steps: int) -> None:
         self.first = steps - max(1, steps // 4)
         self.diverged = False
         self.images = 0
-        self.correct: torch.Tensor | float = 0.0  # on the device: fetched once, at the end
+        self.correct: torch.Tensor | float = 0.0  # stays on the device until the end
         self.loss: torch.Tensor | float = 0.0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -120,25 +122,31 @@ class LastQuarter(pl.Callback):
         return LRPoint(lr, train_acc, loss, val_acc, self.images, val_images)
 
 
+def at_constant_lr(model: ImageClassifier, lr: float) -> ImageClassifier:
+    """A new classifier with the same options, but a constant learning rate and the optimizer's own momentum."""
+    defaults = {field.name: field.default for policy in POLICIES.values() for field in fields(policy)}
+    return model.rebuild(**{**defaults, "policy": "one_cycle", "lr_max": lr, "lr_min": lr, "momentum": None})
+
+
 def train_at(
     lr: float, model: ImageClassifier, datamodule: CIFAR10DataModule, steps: int, options: dict[str, Any]
 ) -> tuple[LRPoint, ImageClassifier]:
-    """Train a fresh network at one constant learning rate.
+    """Train a new network at one constant learning rate.
 
-    Every point starts from the weights that the seed gives and sees the same batches, whatever was measured before it.
+    Every point starts from the same weights, the seed's, and sees the same batches.
 
     Args:
         lr: The learning rate.
-        model: Gives the options of the network and its optimizer; it is left as it is.
+        model: The classifier, for its options; it does not change.
         datamodule: The data, set up.
         steps: Optimizer steps.
-        options: What the Trainer shares with the run's own.
+        options: The options of the probe's Trainer (``shared_options``).
 
     Returns:
-        The point, and the network that was trained for it.
+        The point, and the classifier trained for it.
     """
     torch.manual_seed(datamodule.seed)
-    fresh = model.at_constant_lr(lr)
+    fresh = at_constant_lr(model, lr)
     measure = LastQuarter(steps)
     with probe_trainer(max_epochs=-1, max_steps=steps, callbacks=[measure], **options) as trainer:
         trainer.fit(fresh, datamodule=datamodule)
@@ -157,13 +165,13 @@ def measure_points(
     options: dict[str, Any],
     parallel: int = 1,
 ) -> Iterator[LRPoint]:
-    """Measure points, ``parallel`` of them at a time in processes of their own; each is yielded when it is finished."""
+    """Measure points, ``parallel`` at a time in processes of their own, and yield each when it is finished."""
     if parallel == 1 or len(lrs) == 1:
         for lr in lrs:
             yield train_at(lr, model, datamodule, steps, options)[0]
         return
     processes = min(parallel, len(lrs))
-    datamodule.trainer = None  # the images travel through shared memory, a Trainer need not
+    datamodule.trainer = None  # the images travel through shared memory, a Trainer cannot
     pool = ProcessPoolExecutor(
         processes,
         mp_context=torch.multiprocessing.get_context("spawn"),
@@ -175,7 +183,7 @@ def measure_points(
             yield future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            f"--parallel {parallel}: a process died, perhaps for want of memory; go on with --resume and fewer of them"
+            f"`parallel` {parallel}: a process died, perhaps out of memory; continue with `resume` and fewer processes"
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

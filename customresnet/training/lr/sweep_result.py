@@ -1,4 +1,4 @@
-"""What an LR sweep measured, on disk and as a picture, and the bounds it suggests."""
+"""The result of an LR sweep: its points, its file, its figure and the bounds it suggests."""
 
 import json
 import math
@@ -17,16 +17,16 @@ FILE = "lr_sweep.json"
 
 @dataclass(frozen=True)
 class LRPoint:
-    """What one learning rate led to.
+    """The result of one learning rate.
 
     Attributes:
         lr: The learning rate.
         train_acc: Accuracy on the training batches of the last quarter of the steps, each before its step.
-        train_loss: Their mean loss.
-        val_acc: Accuracy on the held-out images afterwards; None without --data.val_size.
-        images: How many training images the accuracy counts.
-        val_images: How many held-out images the validation accuracy counts.
-        diverged: The loss became infinite or NaN; the figures above are then None.
+        train_loss: Mean loss of these batches.
+        val_acc: Accuracy on the held-out images afterwards; None without held-out images.
+        images: Number of training images behind ``train_acc``.
+        val_images: Number of held-out images behind ``val_acc``.
+        diverged: Whether the loss became infinite or NaN; accuracies and loss are then None.
     """
 
     lr: float
@@ -39,7 +39,7 @@ class LRPoint:
 
     @property
     def score(self) -> float:
-        """What the points are compared by: validation accuracy if there is one, else training accuracy."""
+        """The accuracy to compare points by: validation if there is one, else training."""
         if self.diverged or self.train_acc is None:
             return -math.inf
         return self.train_acc if self.val_acc is None else self.val_acc
@@ -47,13 +47,13 @@ class LRPoint:
 
 @dataclass
 class LRSweepResult:
-    """The points measured so far and, once there are all of them, what they suggest.
+    """The points measured so far and, once complete, the bounds they suggest.
 
     Attributes:
-        flags: Every option that the points depend on, by its flag.
-        lrs: The learning rates of the whole sweep.
+        flags: Every option that the points depend on, by flag.
+        lrs: All learning rates of the sweep.
         steps: Optimizer steps at each.
-        points: What was measured, by rising learning rate.
+        points: The points measured, by rising learning rate.
     """
 
     flags: dict[str, Any]
@@ -66,13 +66,13 @@ class LRSweepResult:
 
     @property
     def left(self) -> list[float]:
-        """Learning rates still to be measured."""
+        """Learning rates not measured yet."""
         done = {point.lr for point in self.points}
         return [lr for lr in self.lrs if lr not in done]
 
     @property
     def best(self) -> LRPoint | None:
-        """The point of the highest accuracy; None if every one diverged."""
+        """The point with the highest accuracy; None if every point diverged."""
         best = max(self.points, key=lambda p: p.score, default=None)
         return None if best is None or best.diverged else best
 
@@ -85,24 +85,22 @@ class LRSweepResult:
         return self.best.lr / 10 if self.best else None
 
     def doubts(self) -> list[str]:
-        """Why the suggestion may be worth little."""
+        """Reasons to distrust the suggestion."""
         if self.best is None:
-            return ["every learning rate diverged: take a lower --start and --end"]
+            return ["every learning rate diverged: lower `start` and `end`"]
         doubts = []
         scores = [p.score for p in self.points if not p.diverged]
         noise = 4 * math.sqrt(self.best.score * (1 - self.best.score) / (self.best.val_images or self.best.images))
         if len(scores) > 1 and max(scores) - min(scores) <= max(noise, 0.02):
             doubts.append(
-                f"the curve is flat, {min(scores):.1%} to {max(scores):.1%}: its highest point is chance; "
-                "train longer (--steps, --epochs) or change the range (--start, --end, --spacing)"
+                f"the curve is flat, {min(scores):.1%} to {max(scores):.1%}: its highest point may be chance; "
+                "train longer (`steps`, `epochs`) or change the range (`start`, `end`, `spacing`)"
             )
         if self.best.lr == self.lrs[0]:
-            doubts.append(f"the best point is the lowest learning rate tried: take a --start below {self.best.lr:g}")
+            doubts.append(f"the best point is the lowest learning rate tried: try a `start` below {self.best.lr:g}")
         if self.best.lr == self.lrs[-1]:
-            doubts.append(f"the best point is the highest learning rate tried: take an --end above {self.best.lr:g}")
+            doubts.append(f"the best point is the highest learning rate tried: try an `end` above {self.best.lr:g}")
         return doubts
-
-    # ------------------------------------------------------------------------------------------------------ on disk
 
     def save(self, folder: Path) -> None:
         """Write lr_sweep.json."""
@@ -126,19 +124,17 @@ class LRSweepResult:
         return cls(saved["flags"], saved["lrs"], saved["steps"], [LRPoint(**point) for point in saved["points"]])
 
     def refuse_other_flags(self, flags: dict[str, Any]) -> None:
-        """Raise a UserError that names each flag which differs from those that the sweep was begun with."""
+        """Raise a UserError that names every flag that differs from those the sweep was started with."""
         differences = [
-            f"{flag}: received {flags.get(flag)}, but the sweep was begun with {self.flags.get(flag)}"
+            f"{flag}: received {flags.get(flag)}, but the sweep was started with {self.flags.get(flag)}"
             for flag in {**self.flags, **flags}
             if self.flags.get(flag) != flags.get(flag)
         ]
         if differences:
-            raise UserError(f"--resume: {'; '.join(differences)}")
-
-    # ------------------------------------------------------------------------------------------------------- to see
+            raise UserError(f"`resume`: {'; '.join(differences)}")
 
     def figure(self) -> "Figure":
-        """Accuracy against learning rate; the suggested bounds and the diverged points are marked."""
+        """Accuracy against learning rate, with the suggested bounds and the diverged points."""
         from matplotlib.figure import Figure
         from matplotlib.ticker import PercentFormatter
 

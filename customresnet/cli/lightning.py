@@ -1,0 +1,207 @@
+"""Run the commands that take a trainer, a model and data, which LightningCLI builds from flags."""
+
+import argparse
+import logging
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from customresnet.cli.parsing import add_command_arguments, in_one_line, with_flags
+from customresnet.cli.recipes import is_preset, recipe_path
+from customresnet.data import sources
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.runs.checkpoint import read_checkpoint
+from customresnet.runs.folders import CONFIG, find_checkpoint, run_folder
+from customresnet.runtime.errors import UserError
+from customresnet.training.classifier import ImageClassifier
+from customresnet.training.options import refuse_contradiction
+from customresnet.training.trainer import Trainer
+
+# The opening lines say what Lightning says at each start.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+NOISE = "does not have many workers|LightningCLI's args parameter|torch.jit.trace|isinstance.treespec, LeafSpec"
+warnings.filterwarnings("ignore", message=f".*({NOISE}).*")
+
+RECIPE_FLAGS = ("ckpt_path", "lr_find", "report", "start", "end", "spacing")
+"""Flags of single commands that a recipe or a run's config.yaml may contain; the other commands ignore them."""
+
+NETWORK = "--model.network."
+
+
+class CommandLine(LightningCLI):
+    """LightningCLI for one command: presets, and checkpoints that bring their own options.
+
+    Args:
+        function: The command.
+        words: Its flags.
+        name: Its name.
+    """
+
+    def __init__(self, function: Callable[..., Any], words: list[str], name: str) -> None:
+        self.function, self.words = function, words
+        super().__init__(
+            ImageClassifier,
+            CIFAR10DataModule,
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_class=Trainer,
+            seed_everything_default=0,
+            parser_kwargs={
+                "prog": f"customresnet {name}",
+                "description": (function.__doc__ or "").splitlines()[0],
+                "exit_on_error": False,
+            },
+            args=words,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # the options are plain values
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        self.own = add_command_arguments(parser, self.function, skip={"model", "datamodule", "trainer"})
+        for name in RECIPE_FLAGS:
+            if name not in self.own:
+                parser.add_argument(f"--{name}", type=Any, help=argparse.SUPPRESS)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse. Presets are named, a checkpoint brings its run's config.yaml, and flags override both."""
+        words = list(self.words)
+        for name in RECIPE_FLAGS:
+            if name not in self.own and any(word.split("=")[0].split(".")[0] == f"--{name}" for word in words):
+                raise UserError(f"this command has no --{name}")
+        recipes, flags = split_recipes(words)
+        network, flags = split_network_arguments(flags)
+
+        def parse(files: list[str]) -> None:
+            self.config = parser.parse_args([*(word for file in files for word in ("--config", file)), *flags])
+            if network:
+                self.config.model.network = with_arguments(self.config.model.network, network)
+
+        parse([str(recipe_path(recipe)) for recipe in recipes])
+        self.checkpoint: dict[str, Any] | None = None
+        self.has_config = False
+        if not self.config.ckpt_path:
+            return
+        root = Path(self.config.trainer.default_root_dir or ".")
+        unfinished = self.function.__name__ == "fit"
+        path = find_checkpoint(self.config.ckpt_path, root, self.config.trainer.run_name, unfinished=unfinished)
+        saved = run_folder(path) / CONFIG
+        self.has_config = saved.is_file()
+        if self.has_config:
+            # the run's config contains its preset already
+            parse([str(saved), *(str(recipe_path(recipe)) for recipe in recipes if not is_preset(recipe))])
+        self.config.ckpt_path = str(path)
+        self.checkpoint = read_checkpoint(path)
+
+    def before_instantiate_classes(self) -> None:
+        """Take the number of classes from the data, or all options that were not given from the checkpoint."""
+        config = self.config
+        if self.checkpoint is None:
+            config.model.num_classes = len(sources.class_names(config.data.source or "cifar10", config.data.root))
+            return
+        if not self.has_config:  # else it holds them all; without it a default cannot be told from a choice
+            defaults = self.parser.get_defaults()
+            for name, value in self.checkpoint["hyper_parameters"].items():
+                if name in config.model and config.model[name] == defaults.model[name]:
+                    config.model[name] = value
+        preprocessing = Preprocessing.from_checkpoint(self.checkpoint)
+        for name in ("mean", "std", "image_size"):
+            if config.data[name] is None:
+                config.data[name] = getattr(preprocessing, name)
+            refuse_contradiction(f"`{name}`", getattr(preprocessing, name), config.data[name])
+        config.data.source = config.data.source or preprocessing.source
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Write config.yaml into the run's folder, with the learning rates that are really used."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit" or trainer.logger is None:
+            return
+        for name in ("lr_max", "lr_min"):
+            self.config.model[name] = pl_module.hparams[name]
+        self.config.ckpt_path = None  # the file describes the run, not how it was resumed
+        super().setup(trainer, pl_module, stage)
+
+
+def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) -> None:
+    """Build trainer, model and data from flags, and call a command's function with them."""
+    cli: CommandLine | None = None
+    try:
+        cli = CommandLine(function, words, name)
+        own = {parameter: cli.config_init[parameter] for parameter in cli.own}
+        function(cli.model, cli.datamodule, cli.trainer, **own)
+    except argparse.ArgumentError as error:
+        raise UserError(in_one_line(str(error))) from error
+    except UserError as error:
+        raise UserError(with_flags(str(error), flags_parser(function))) from error
+    except (MisconfigurationException, ValueError) as error:
+        if not raised_by_lightning(error):
+            raise
+        raise UserError(f"--trainer: {error}") from error
+
+
+def flags_parser(function: Callable[..., Any]) -> LightningArgumentParser:
+    """A parser that knows the flags of a command, for error messages."""
+    parser = LightningArgumentParser()
+    parser.add_argument("--config")
+    parser.add_argument("--seed_everything")
+    add_command_arguments(parser, function, skip={"model", "datamodule", "trainer"})
+    for kind, key in ((ImageClassifier, "model"), (CIFAR10DataModule, "data"), (Trainer, "trainer")):
+        parser.add_lightning_class_args(kind, key)
+    return parser
+
+
+def split_recipes(words: list[str]) -> tuple[list[str], list[str]]:
+    """The recipes that ``--config`` names, and all other words.
+
+    Later words override earlier ones, and flags are to override recipes wherever they stand.
+    """
+    recipes: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word.startswith(("--config=", "-c=")):
+            recipes.append(word.partition("=")[2])
+        elif word in ("--config", "-c") and (value := next(rest, None)) is not None:
+            recipes.append(value)
+        else:
+            others.append(word)
+    return recipes, others
+
+
+def split_network_arguments(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The arguments of a network class, ``--model.network.init_args.NAME VALUE``, and all other words."""
+    given: dict[str, Any] = {}
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith(NETWORK):
+            others.append(word)
+            continue
+        key, equals, value = word.removeprefix(NETWORK).partition("=")
+        given[key.removeprefix("init_args.")] = yaml.safe_load(value if equals else next(rest, ""))
+    return given, others
+
+
+def with_arguments(network: str | dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A network's class path and init arguments, with those given on the command line."""
+    spec: dict[str, Any] = {"class_path": network} if isinstance(network, str) else dict(network)
+    arguments = dict(given)
+    class_path = arguments.pop("class_path", spec["class_path"])
+    return {"class_path": class_path, "init_args": {**dict(spec.get("init_args") or {}), **arguments}}
+
+
+def raised_by_lightning(error: BaseException) -> bool:
+    """Whether Lightning itself refused something, such as a wrong --trainer flag."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].startswith(("pytorch_lightning", "lightning_fabric"))

@@ -1,0 +1,73 @@
+"""validate and test: evaluate a checkpoint."""
+
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.runs.folders import run_folder
+from customresnet.runtime.errors import UserError
+from customresnet.runtime.files import write_beside
+from customresnet.training.classifier import ImageClassifier
+from customresnet.training.messages import announce, evaluation_line
+from customresnet.training.run import resolve_checkpoint
+from customresnet.training.steps import count_evaluated
+from customresnet.training.trainer import Trainer
+
+
+def validate(
+    model: ImageClassifier,
+    datamodule: CIFAR10DataModule,
+    trainer: pl.Trainer | None = None,
+    ckpt_path: str | None = None,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint on its run's held-out images, or on the test images if there are none.
+
+    Args:
+        model: The classifier.
+        datamodule: Its data.
+        trainer: The Trainer. Default: ``customresnet.Trainer()``.
+        ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
+    """
+    return _evaluate("validate", model, datamodule, trainer or Trainer(), ckpt_path)
+
+
+def test(
+    model: ImageClassifier,
+    datamodule: CIFAR10DataModule,
+    trainer: pl.Trainer | None = None,
+    ckpt_path: str | None = None,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint on all test images.
+
+    Args:
+        model: The classifier.
+        datamodule: Its data.
+        trainer: The Trainer. Default: ``customresnet.Trainer()``.
+        ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
+    """
+    return _evaluate("test", model, datamodule, trainer or Trainer(), ckpt_path)
+
+
+def _evaluate(
+    command: str, model: ImageClassifier, datamodule: CIFAR10DataModule, trainer: pl.Trainer, ckpt_path: str | None
+) -> dict[str, Any]:
+    if ckpt_path is None:
+        raise UserError(f"{command} needs `ckpt_path`: last, a checkpoint or a run's folder")
+    checkpoint = resolve_checkpoint(trainer, ckpt_path)
+    evaluate = trainer.test if command == "test" else trainer.validate
+    trainer.loggers = []  # the run has a folder: no new one
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The dirpath has changed")
+        metrics = dict(evaluate(model, datamodule=datamodule, ckpt_path=checkpoint, verbose=False)[0])
+    stage = "val" if "val/acc" in metrics else "test"
+    images = datamodule.val_size if stage == "val" else len(datamodule.test_images)
+    limit = trainer.limit_test_batches if command == "test" else trainer.limit_val_batches
+    images = count_evaluated(images, datamodule.batch_size, limit, trainer.world_size)
+    announce(trainer, evaluation_line(stage, metrics, images))
+    counts = {f"{stage}/correct": round(metrics[f"{stage}/acc"] * images), f"{stage}/images": images}
+    result = {**metrics, **counts, "source": datamodule.source, "checkpoint": str(checkpoint)}
+    if trainer.is_global_zero:
+        write_beside(run_folder(checkpoint) / f"{command}.json", result)
+    return result

@@ -1,0 +1,145 @@
+"""fit: find the learning rates, train, evaluate, record, report."""
+
+import sys
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.models import check_network
+from customresnet.runs.files import EpochMetrics, write_result
+from customresnet.runs.folders import last_checkpoint
+from customresnet.runs.result import Result
+from customresnet.runtime.errors import UserError
+from customresnet.runtime.files import shown
+from customresnet.training.callbacks.recorder import RunRecorder
+from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
+from customresnet.training.lightning import callbacks_of, is_fast_dev_run
+from customresnet.training.lr.bounds import LRRangeTest
+from customresnet.training.lr.find import find_bounds
+from customresnet.training.messages import announce, closing_lines
+from customresnet.training.options import check_schedule
+from customresnet.training.result import run_result
+from customresnet.training.run import read_images, require_single_device, resume_run, start_run
+from customresnet.training.steps import steps_per_epoch, total_steps
+from customresnet.training.trainer import Trainer, checkpoint_callback
+
+
+def fit(
+    model: ImageClassifier,
+    datamodule: CIFAR10DataModule,
+    trainer: pl.Trainer | None = None,
+    ckpt_path: str | None = None,
+    lr_find: LRRangeTest = LRRangeTest(),
+    report: bool = True,
+) -> Result | None:
+    """Find the learning rates, train, and evaluate after every epoch.
+
+    Args:
+        model: The classifier to train.
+        datamodule: Its data.
+        trainer: The Trainer. Default: ``customresnet.Trainer()``.
+        ckpt_path: Resume a run: last (the newest unfinished one of this name), a checkpoint or a run's folder.
+        lr_find: The LR range test that finds the learning rates not given; skipped when a run is resumed.
+        report: Write the run's report after training.
+
+    Returns:
+        The content of result.json; None if no epoch was finished.
+    """
+    trainer = trainer or Trainer()
+    recorder = find_recorder(trainer)
+    recorder.reset()
+    checkpoint = resume_run(trainer, ckpt_path) if ckpt_path else None
+    unknown = checkpoint is None and None in (model.hparams["lr_max"], model.hparams["lr_min"])
+    if unknown and not is_fast_dev_run(trainer):
+        require_single_device(trainer, "the LR range test")
+
+    read_images(datamodule)
+    check_run(trainer, model, datamodule, resumed=checkpoint is not None)
+    start_run(trainer, model, datamodule)
+
+    if unknown and is_fast_dev_run(trainer):
+        announce(trainer, f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
+    elif unknown:
+        find_bounds(trainer, model, datamodule, lr_find).set_missing_bounds(model)
+    if datamodule.val_size and trainer.checkpoint_callback:
+        keep_best(trainer)
+
+    trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
+    if is_fast_dev_run(trainer) or not recorder.rows:
+        return None
+    recorder.stop_clock()
+
+    evaluate_last_epoch(trainer, model, datamodule, recorder)
+    result = run_result(trainer, model, datamodule, recorder)
+    announce(trainer, closing_lines(result))
+    keep_result(trainer, model, result, recorder.rows[-1])
+    if report:
+        write_run_report(trainer, datamodule)
+    return result
+
+
+def find_recorder(trainer: pl.Trainer) -> RunRecorder:
+    """The trainer's recorder; a plain pl.Trainer gets one."""
+    found = next((callback for callback in callbacks_of(trainer) if isinstance(callback, RunRecorder)), None)
+    if found is None:
+        found = RunRecorder()
+        callbacks_of(trainer).insert(0, found)
+    return found
+
+
+def check_run(trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule, *, resumed: bool) -> None:
+    """Raise a UserError if the schedule, the classes or the network do not fit the run."""
+    images = datamodule.train_images
+    if not is_fast_dev_run(trainer):
+        per_epoch = steps_per_epoch(trainer, len(images), datamodule.batch_size)
+        check_schedule(model.hparams, total_steps(trainer, per_epoch) / per_epoch)
+    classes = model.hparams["num_classes"]
+    if len(images.classes) != classes and not resumed:  # a checkpoint is checked when it is loaded
+        raise UserError(f"the data has {len(images.classes)} classes; received `num_classes` {classes}")
+    check_network(model.net, classes, images.images.shape[1])
+
+
+def keep_best(trainer: pl.Trainer) -> None:
+    """Keep the checkpoint with the best validation accuracy too."""
+    callbacks = callbacks_of(trainer)
+    if not any(getattr(callback, "monitor", None) == "val/acc" for callback in callbacks):
+        # before the last checkpoint is written, whose state includes this one's
+        callbacks.insert(-1, checkpoint_callback("best", monitor="val/acc", mode="max"))
+
+
+def evaluate_last_epoch(
+    trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule, recorder: RunRecorder
+) -> None:
+    """Evaluate the test images once after a run with held-out images, or where the last epoch was not evaluated."""
+    last = recorder.rows[-1]
+    if datamodule.val_size:
+        last |= trainer.test(model, datamodule=datamodule, verbose=False)[0]
+    elif "test/acc" not in last and trainer.limit_val_batches != 0:
+        last |= trainer.validate(model, datamodule=datamodule, verbose=False)[0]
+
+
+def keep_result(trainer: pl.Trainer, model: ImageClassifier, result: Result, last: EpochMetrics) -> None:
+    """Write result.json and fill TensorBoard's hparams tab."""
+    folder = trainer.log_dir  # a collective call: every process must make it
+    if trainer.logger is None or folder is None or not trainer.is_global_zero:
+        return
+    write_result(Path(folder), result)
+    if isinstance(trainer.logger, TensorBoardLogger):
+        metrics = {f"final/{name.replace('/', '_')}": value for name, value in last.items() if "/" in name}
+        trainer.logger.log_hyperparams(dict(model.hparams), metrics, step=trainer.global_step)
+    announce(trainer, f"run: {shown(Path(folder))}")
+
+
+def write_run_report(trainer: pl.Trainer, datamodule: CIFAR10DataModule) -> None:
+    """Write the report of the run that has just ended. A failure is a warning: the run is kept."""
+    checkpoint = last_checkpoint(Path(trainer.log_dir or "."))
+    if not (trainer.is_global_zero and trainer.logger and checkpoint.is_file()):
+        return
+    from customresnet.analysis.report import write_report
+
+    try:
+        write_report(checkpoint, datamodule.test_images)
+    except (UserError, OSError) as error:
+        print(f"warning: the run is kept, but its report could not be written: {error}", file=sys.stderr)

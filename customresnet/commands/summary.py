@@ -1,0 +1,49 @@
+"""Print the layers of a network."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from customresnet.analysis.network.architecture import architecture, summary_text
+from customresnet.analysis.network.layers import profile
+from customresnet.models import NetworkSpec, build_network
+from customresnet.runtime import files
+from customresnet.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network.
+
+    Args:
+        network: Name of one of the package's networks, or the import path of an nn.Module class.
+        width: Channels of the first convolution. Default: the network's own.
+        dropout: Dropout probability; 0 is off.
+        num_classes: Number of classes.
+    """
+
+    network: NetworkSpec = "custom_resnet"
+    width: int | None = None
+    dropout: float = 0.0
+    num_classes: int = 10
+
+
+def summary(model: NetworkOptions = NetworkOptions(), image_size: int = 32, output: Path | None = None) -> None:
+    """Print a network's layers: output shapes, parameters, FLOPs and receptive fields.
+
+    Args:
+        model: The network.
+        image_size: Side of the images in pixels.
+        output: Folder to write summary.json and architecture.png to. Default: none.
+    """
+    if image_size < 32:
+        raise UserError(f"`image_size` must be at least 32; received {image_size}")
+    network = build_network(**asdict(model))
+    print(summary_text(profile(network, image_size)))
+    if output is None:
+        return
+    section = architecture(network, image_size)
+    files.make_folder(output, "`output`")
+    files.write_atomically(output / "summary.json", json.dumps(section.numbers, indent=1))
+    section.figure.savefig(output / "architecture.png", dpi=150, facecolor="white")
+    print(f"written: {files.shown(output.resolve() / 'summary.json')} and architecture.png")

@@ -1,0 +1,57 @@
+"""Read and write the files that a run records. ``RunRecord`` reads them all and tolerates damage."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from customresnet.runs.folders import CONFIG, LR_FIND, METRICS, RESULT
+from customresnet.runs.result import Result
+from customresnet.runtime.files import as_csv, write_atomically
+
+RecordName = Literal["config", "result", "metrics", "lr_find"]
+EpochMetrics = dict[str, float]
+"""One row of metrics.csv: ``epoch``, ``step``, ``lr``, and ``loss`` and ``acc`` of each stage (``train/loss``)."""
+
+
+def read_metrics(text: str) -> list[EpochMetrics]:
+    """The rows of a metrics.csv, each without its empty cells."""
+    return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(text.splitlines())]
+
+
+READERS: dict[RecordName, tuple[str, Callable[[str], Any]]] = {
+    "config": (CONFIG, yaml.safe_load),
+    "result": (RESULT, json.loads),
+    "metrics": (METRICS, read_metrics),
+    "lr_find": (LR_FIND, json.loads),
+}
+"""The file of each record, and how to parse its text."""
+
+
+def read_record(name: RecordName, folder: Path) -> Any:
+    """One record of a run; None if the folder has no such file.
+
+    Raises:
+        OSError, ValueError, TypeError, yaml.YAMLError, csv.Error: The file cannot be read.
+    """
+    file, parse = READERS[name]
+    path = folder / file
+    return parse(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Write result.json, which marks a run as finished."""
+    write_atomically(folder / RESULT, json.dumps(result, indent=1))
+
+
+def write_lr_find(folder: Path, content: dict[str, Any]) -> None:
+    """Write lr_find.json."""
+    write_atomically(folder / LR_FIND, json.dumps(content, indent=1))
+
+
+def write_metrics(folder: Path, rows: list[EpochMetrics]) -> None:
+    """Write metrics.csv."""
+    write_atomically(folder / METRICS, as_csv(rows))

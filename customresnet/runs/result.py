@@ -1,0 +1,57 @@
+"""The result of a run: the content of result.json."""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from customresnet.runtime.intervals import wilson
+
+Result = TypedDict(
+    "Result",
+    {
+        "train/loss": float,
+        "train/acc": float,
+        "val/loss": float,
+        "val/acc": float,
+        "test/loss": float,
+        "test/acc": float,
+        "test/correct": int,
+        "test/images": int,
+        "epochs": int,
+        "steps": int,
+        "seconds": float,
+        "images_per_second": float,
+        "lr_max": float | None,
+        "lr_min": float | None,
+        "parameters": int,
+        "seed": int,
+        "engine": str,
+        "precision": str,
+        "compiled": bool,
+        "device": str,
+        "versions": dict[str, str],
+    },
+    total=False,
+)
+"""The content of result.json."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An accuracy that a run recorded.
+
+    Attributes:
+        stage: ``test``, or ``val`` for a run with held-out images that has not evaluated the test set yet.
+        accuracy: Of the last evaluation; None if there was none.
+        correct: Number of correct images; None if unknown.
+        images: Number of images; None if unknown.
+    """
+
+    stage: str
+    accuracy: float | None
+    correct: int | None = None
+    images: int | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95% interval; None if the number of images is unknown."""
+        return None if self.correct is None or not self.images else wilson(self.correct, self.images)

@@ -1,0 +1,89 @@
+"""RunRecorder: record every epoch of a run in metrics.csv, on the screen and in TensorBoard."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
+
+from customresnet.data.batches import Batch
+from customresnet.runs.files import EpochMetrics, write_metrics
+from customresnet.runtime.files import shown
+from customresnet.schedules.schedule import momentum_of
+from customresnet.training.messages import announce, epoch_line
+from customresnet.training.tensorboard import show_start
+
+
+class RunRecorder(pl.Callback):
+    """Record a run. The record travels in the checkpoint, so a resumed run continues its own."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new record."""
+        self.rows: list[EpochMetrics] = []
+        self.images = 0  # trained on
+        self._seconds_before = 0.0
+        self._clock: float | None = None
+        self._lr = float("nan")
+        self._evaluated_at = -1
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training and its evaluations, over all parts of a resumed run."""
+        return self._seconds_before + (time.monotonic() - self._clock if self._clock else 0.0)
+
+    def stop_clock(self) -> None:
+        """Leave what follows training out of ``seconds``."""
+        self._seconds_before, self._clock = self.seconds, None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds, "images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+        self._seconds_before, self.images = state_dict["seconds"], state_dict.get("images", 0)
+
+    @property
+    def state_key(self) -> str:
+        return "RunLog"  # its first name, by which older checkpoints know it
+
+    def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+            show_start(trainer.logger.experiment, pl_module, trainer.datamodule)
+        self._clock = time.monotonic()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
+        group = trainer.optimizers[0].param_groups[0]
+        self._lr = group["lr"]
+        self.images += len(batch[1]) * trainer.world_size
+        # Lightning's LearningRateMonitor would copy both to a GPU, and wait for it, at every step
+        if trainer.logger and trainer.log_every_n_steps and trainer.global_step % trainer.log_every_n_steps == 0:
+            trainer.logger.log_metrics({"lr": self._lr, "lr-momentum": momentum_of(group)}, trainer.global_step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluated_at = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        folder = trainer.log_dir  # a collective call: every process must make it
+        if trainer.fast_dev_run:
+            return
+        # Lightning keeps the metrics of an older evaluation where this epoch had none
+        stages = ("train/", "val/", "test/") if self._evaluated_at == trainer.global_step else ("train/",)
+        metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if k.startswith(stages)}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self._lr, **metrics}
+        self.rows.append(row)
+        announce(trainer, epoch_line(row, trainer, trainer.datamodule))
+        if trainer.logger is not None and trainer.is_global_zero:
+            write_metrics(Path(folder), self.rows)
+
+    def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
+            kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
+            folder = shown(Path(trainer.log_dir)) if trainer.logger is not None else "PATH"
+            announce(
+                trainer, f"interrupted: {kept}" + (f"; resume with: fit --ckpt_path {folder}" if self.rows else "")
+            )

@@ -1,0 +1,74 @@
+"""What a run says on the screen."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.runs.files import EpochMetrics
+from customresnet.runs.result import Result
+from customresnet.runtime.formatting import counted, duration, percent
+from customresnet.runtime.hardware import device_name
+from customresnet.training.steps import count_evaluated
+
+if TYPE_CHECKING:
+    from customresnet.training.classifier import ImageClassifier
+
+
+def announce(trainer: pl.Trainer, text: str) -> None:
+    """Print in the first process, above the progress bar if there is one."""
+    if not trainer.is_global_zero:
+        return
+    bar = trainer.progress_bar_callback
+    (bar.print if bar else print)(text)
+
+
+def opening_lines(trainer: pl.Trainer, model: "ImageClassifier", datamodule: CIFAR10DataModule) -> str:
+    """What is trained, on what, and where."""
+    train, test, device = datamodule.train_images, datamodule.test_images, trainer.strategy.root_device
+    parameters = sum(p.numel() for p in model.net.parameters())
+    held_out = f", {datamodule.val_size:,} validation" if datamodule.val_size else ""
+    reason = getattr(trainer, "precision_reason", "as given")
+    return "\n".join(
+        [
+            f"network: {type(model.net).__name__}, {parameters:,} parameters",
+            f"data: {datamodule.source}, {len(train):,} training{held_out} and {len(test):,} test images, "
+            f"{len(train.classes)} classes",
+            f"training images: {datamodule.transforms(augment=True, device=device)}",
+            f"test images: {datamodule.transforms(augment=False, device=device)}",
+            f"device: {device_name(device)}; precision {trainer.precision} ({reason})",
+        ]
+    )
+
+
+def epoch_line(row: EpochMetrics, trainer: pl.Trainer, datamodule: CIFAR10DataModule) -> str:
+    """One epoch: the LR of its last step, loss and accuracy in training and evaluation."""
+    width = len(str(trainer.max_epochs))
+    line = f"epoch {row['epoch']:>{width}}/{trainer.max_epochs}  lr {row['lr']:.2e}"
+    line += f"  train loss {row['train/loss']:.4f} acc {percent(row['train/acc'])}"
+    for stage in ("val", "test"):
+        if f"{stage}/acc" in row:
+            images = datamodule.val_size if stage == "val" else len(datamodule.test_images)
+            total = count_evaluated(images, datamodule.batch_size, trainer.limit_val_batches, trainer.world_size)
+            line += f"  {stage} loss {row[f'{stage}/loss']:.4f} acc {counted(row[f'{stage}/acc'], total)}"
+    return line
+
+
+def closing_lines(result: Result) -> str:
+    """The accuracy of a finished run, its time and its speed."""
+    tested = "test/acc" in result
+    return "\n".join(
+        [
+            f"test accuracy of the last epoch: {counted(result['test/acc'], result['test/images'])}"
+            if tested
+            else "not evaluated",
+            f"{result['epochs']} epochs in {duration(result['seconds'])}, evaluations included "
+            f"({result['images_per_second']:.0f} images/s)",
+        ]
+    )
+
+
+def evaluation_line(stage: str, metrics: Mapping[str, float], images: int) -> str:
+    """Accuracy and loss of one evaluation over so many images."""
+    return f"{stage} accuracy {counted(metrics[f'{stage}/acc'], images)}, loss {metrics[f'{stage}/loss']:.4f}"
