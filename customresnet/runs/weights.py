@@ -67,7 +67,8 @@ def write_weights(path: Path, checkpoint: dict[str, Any], record: "RunRecord", s
     network = network_name(checkpoint["hyper_parameters"]["network"])
     description = (
         f"{network}, {result['parameters']:,} parameters, trained on {images} for {result['epochs']} epochs: "
-        f"{result['test/correct']:,} of {result['test/images']:,} test images classified correctly  ({percent(result['test/acc'])})"
+        f"{result['test/correct']:,} of {result['test/images']:,} test images classified correctly "
+        f"({percent(result['test/acc'])})"
     )
     metadata = {name: json.dumps(content[name]) for name in METADATA}
     metadata |= {"description": description, VERSION: checkpoint[VERSION]}
