@@ -9,7 +9,7 @@ from customresnet.runtime.errors import UserError
 from customresnet.runtime.formatting import percent
 
 if TYPE_CHECKING:
-    pass
+    from customresnet.runs.record import RunRecord
 
 VERSION = "pytorch-lightning_version"
 
