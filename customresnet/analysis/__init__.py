@@ -1,1 +1,1 @@
-"""Views of a trained network, its run and its data: each returns a figure and the numbers behind it."""
+"""Sections on trained networks, their runs and their data, and the pages that show them. No Lightning here."""

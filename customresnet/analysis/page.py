@@ -1,36 +1,37 @@
-"""Section: what one look at a network, a run or a data set yields. Page: several of them in one self-contained file."""
+"""Section: text, figures and numbers on one topic. A page is a list of sections in one self-contained HTML file."""
 
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from customresnet.runtime.files import as_csv, make_folder, write_atomically
+from customresnet.runtime.formatting import UNKNOWN
+from customresnet.runtime.screen import interactive
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#000000"
-"""The colour of text and axes; on the page it becomes the page's own, so that figures follow light and dark."""
+"""Color of text and axes in figures. The page replaces it by its text color, which follows light and dark mode."""
 
 
 @dataclass
 class Section:
-    """One view.
+    """One section of a page.
 
     Attributes:
-        name: Stem of its files' names.
-        title: Its heading.
-        figures: Pictures by caption. Their text and axes are black, their legends without a frame, and whatever lies
-            on coloured ground is of any other colour than black.
-        numbers: What the figures show, ready for JSON.
-        text: Sentences to read first.
-        facts: A few words each, by their label.
-        table: Rows with the same keys; the page shows them as a table, beside it lies a CSV file.
-        missing: Why this view cannot be shown; everything else is then empty.
+        name: Stem of its file names.
+        title: Heading.
+        figures: Figures by caption. Text and axes are black, except on a colored background; legends have no frame.
+        numbers: The data behind the figures, JSON-serializable.
+        text: Sentences above the figures.
+        facts: Short texts by label.
+        table: Rows with the same keys. The page shows them, and a CSV file holds them. None is an unknown value.
+        missing: Why there is nothing to show; everything else is then empty.
     """
 
     name: str
@@ -48,23 +49,30 @@ class Section:
         return next(iter(self.figures.values()))
 
 
-def write_page(folder: Path, title: str, views: Iterable[Section]) -> Path:
-    """Write index.html with everything inside it, and each view's pictures and numbers as files beside it.
+def build_sections(builders: Sequence[Callable[[], Section]], description: str) -> list[Section]:
+    """Build sections one by one, with a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    bar = tqdm(builders, description, leave=False, unit="section", disable=not interactive())
+    return [build() for build in bar]
+
+
+def write_page(folder: Path, title: str, sections: list[Section]) -> Path:
+    """Write index.html with everything inlined, and each section's figures and numbers as files beside it.
 
     Args:
-        folder: Where to write; it is made.
-        title: The page's heading.
-        views: What it shows, in this order.
+        folder: Folder to write to; created if it does not exist.
+        title: Heading of the page.
+        sections: Its sections, in order.
 
     Returns:
         The path of the page.
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
 
-    make_folder(folder, "--output")
-    views = list(views)
-    for view in views:
-        save(view, folder)
+    make_folder(folder, "`output`")
+    for section in sections:
+        save(section, folder)
     environment = Environment(
         loader=PackageLoader("customresnet.analysis", "."),
         autoescape=select_autoescape(["html"]),
@@ -73,32 +81,32 @@ def write_page(folder: Path, title: str, views: Iterable[Section]) -> Path:
     )
     environment.filters["svg"] = as_svg
     environment.filters["cell"] = _cell
-    environment.filters["columns_of_words"] = columns_of_words
-    page = environment.get_template("page.html").render(title=title, views=views)
+    environment.filters["text_columns"] = text_columns
+    page = environment.get_template("page.html").render(title=title, sections=sections)
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
 
 
-def save(view: Section, folder: Path) -> None:
-    """Write a view's pictures as PNG, numbers as JSON and table as CSV, in place of those of an earlier page."""
-    for old in (f"{view.name}.*", f"{view.name}_[0-9].png"):
-        for file in folder.glob(old):
+def save(section: Section, folder: Path) -> None:
+    """Write a section's figures as PNG, numbers as JSON and table as CSV; files of an earlier page are removed."""
+    for pattern in (f"{section.name}.*", f"{section.name}_[0-9].png"):
+        for file in folder.glob(pattern):
             file.unlink()
-    for number, figure in enumerate(view.figures.values(), start=1):
-        suffix = f"_{number}" if len(view.figures) > 1 else ""
-        figure.savefig(folder / f"{view.name}{suffix}.png", dpi=150, facecolor="white")
-    if view.numbers is not None:
-        write_atomically(folder / f"{view.name}.json", json.dumps(view.numbers, indent=1))
-    if view.table:
-        write_atomically(folder / f"{view.name}.csv", as_csv(view.table))
+    for number, figure in enumerate(section.figures.values(), start=1):
+        suffix = f"_{number}" if len(section.figures) > 1 else ""
+        figure.savefig(folder / f"{section.name}{suffix}.png", dpi=150, facecolor="white")
+    if section.numbers is not None:
+        write_atomically(folder / f"{section.name}.json", json.dumps(section.numbers, indent=1))
+    if section.table:
+        write_atomically(folder / f"{section.name}.csv", as_csv(section.table))
 
 
 def as_svg(figure: "Figure", name: str) -> str:
-    """A figure as inline SVG whose black ink takes the colour of the page's text.
+    """A figure as inline SVG whose black parts take the page's text color.
 
     Args:
         figure: The figure.
-        name: Sets its identifiers apart from those of the page's other figures.
+        name: Prefix of its identifiers, unique on the page.
     """
     import matplotlib
 
@@ -111,13 +119,15 @@ def as_svg(figure: "Figure", name: str) -> str:
     return svg.replace("<svg ", '<svg fill="currentColor" role="img" ', 1)
 
 
-def columns_of_words(table: list[dict[str, Any]]) -> set[str]:
-    """The columns that are read, not compared as numbers: the first, and those where a cell begins with a letter."""
+def text_columns(table: list[dict[str, Any]]) -> set[str]:
+    """The columns to align left: the first, and those in which a cell starts with a letter."""
     first = next(iter(table[0]))
     return {c for c in table[0] if c == first or any(isinstance(row[c], str) and row[c][:1].isalpha() for row in table)}
 
 
-def _cell(value: Any) -> str:
+def _cell(value: float | str | None) -> str:
+    if value is None:
+        return UNKNOWN
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Whether two networks really differ, by what each answered to the same images."""
+"""McNemar's test: whether two networks differ, from their predictions for the same images."""
 
 import math
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from customresnet.runtime.intervals import Z95
 
 
 @dataclass(frozen=True)
-class Paired:
-    """How two networks answered the same images.
+class MatchedPairs:
+    """The contingency table of two networks: images by which network classified them correctly.
 
     Attributes:
-        both: Images that both got right.
-        only_first: Images that only the first got right.
-        only_second: Images that only the second got right.
-        neither: Images that neither got right.
+        both: Images that both classified correctly.
+        only_first: Images that only the first classified correctly.
+        only_second: Images that only the second classified correctly.
+        neither: Images that neither classified correctly.
     """
 
     both: int
@@ -24,29 +24,45 @@ class Paired:
     only_second: int
     neither: int
 
+    @classmethod
+    def count(cls, first: Tensor, second: Tensor) -> "MatchedPairs":
+        """Count the images of each cell.
+
+        Args:
+            first: ``(N,)`` bool: whether the first network classified each image correctly.
+            second: The same for the second network and the same images.
+
+        Raises:
+            ValueError: The numbers of images differ, or there are none.
+        """
+        if first.shape != second.shape or not len(first):
+            raise ValueError(f"not predictions for the same images: {len(first)} and {len(second)}")
+        cells = (first & second, first & ~second, ~first & second, ~first & ~second)
+        return cls(*(int(cell.sum()) for cell in cells))
+
     @property
     def images(self) -> int:
         return self.both + self.only_first + self.only_second + self.neither
 
     @property
     def difference(self) -> float:
-        """The first's accuracy less the second's."""
+        """The first network's accuracy minus the second's."""
         return (self.only_first - self.only_second) / self.images
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The difference's 95 % interval: Wald's, with half an image more in each of the four cells.
+        """The 95% interval of the difference: Wald's, with half an image added to each cell.
 
         Source: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005.
         """
         images, first, second = self.images + 2, self.only_first + 0.5, self.only_second + 0.5
-        centre = (first - second) / images
-        half = Z95 * math.sqrt((first + second) / images - centre**2) / math.sqrt(images)
-        return max(-1.0, centre - half), min(1.0, centre + half)
+        center = (first - second) / images
+        half = Z95 * math.sqrt((first + second) / images - center**2) / math.sqrt(images)
+        return max(-1.0, center - half), min(1.0, center + half)
 
     @property
     def p_value(self) -> float:
-        """McNemar's exact test: how likely the images that only one got right fall to the two so unequally by chance.
+        """McNemar's exact test: the probability of an at least as unequal split of the images that only one got right.
 
         Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
         """
@@ -56,29 +72,13 @@ class Paired:
         return float(binomtest(self.only_first, discordant).pvalue) if discordant else 1.0
 
 
-def paired(correct_a: Tensor, correct_b: Tensor) -> Paired:
-    """Count who got what right.
-
-    Args:
-        correct_a: ``(N,)`` bool: whether the first network named each image rightly.
-        correct_b: The same of the second, for the same images in the same order.
-
-    Raises:
-        ValueError: They are not answers to the same images.
-    """
-    if correct_a.shape != correct_b.shape or not len(correct_a):
-        raise ValueError(f"not answers to the same images: {len(correct_a)} and {len(correct_b)}")
-    cells = (correct_a & correct_b, correct_a & ~correct_b, ~correct_a & correct_b, ~correct_a & ~correct_b)
-    return Paired(*(int(cell.sum()) for cell in cells))
-
-
 def holm(p_values: list[float]) -> list[float]:
-    """The p values, corrected for being that many, in the same order.
+    """Adjust p values for multiple tests, in the same order.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """
-    corrected, highest = [1.0] * len(p_values), 0.0
+    adjusted, highest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = highest
-    return corrected
+        adjusted[index] = highest
+    return adjusted

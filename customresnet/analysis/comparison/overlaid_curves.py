@@ -1,23 +1,23 @@
-"""Accuracy, loss and learning rate of several runs in one picture."""
+"""Accuracy, loss and learning rate of several runs in one figure."""
 
 from customresnet.analysis.evaluation.curves import NAMES
 from customresnet.analysis.page import Section
-from customresnet.runs.recorded_run import RecordedRun
+from customresnet.runs.record import RunRecord
 
 DASHES = ("-", "--", ":", "-.")
 LEGEND = 90
-"""How many letters of the legend have room beside each other."""
+"""Characters that fit in a row of the legend."""
 
 
-def overlaid_curves(compared: list[RecordedRun]) -> Section:
-    """The curves of all runs that have any; the others are named."""
+def overlaid_curves(compared: list[RunRecord]) -> Section:
+    """The curves of all runs that have any."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     drawn = [run for run in compared if run.series(f"{run.watched}/acc")[0] or run.series("train/loss")[0]]
     if not drawn:
         return Section("curves", "Curves", missing="no run has a metrics.csv with accuracy or training loss")
-    # a dollar sign would begin a formula
+    # a dollar sign would start a formula
     labels = [run.name.replace("$", r"\$") + f", {NAMES['val']}" * (run.watched == "val") for run in drawn]
     beside = max(1, min(4, LEGEND // (max(map(len, labels)) + 6)))
     figure = Figure(figsize=(8, 7.4 + 0.19 * -(-len(drawn) // beside)), layout="constrained")
@@ -41,7 +41,7 @@ def overlaid_curves(compared: list[RecordedRun]) -> Section:
     return Section(
         "curves",
         "Curves",
-        {"Accuracy after each epoch, on the test images unless validation is said; training loss; LR.": figure},
+        {"Accuracy after each epoch (on the test images, unless marked validation), training loss and LR.": figure},
         numbers={run.name: run.metrics for run in drawn},
         text=[f"Without curves: {', '.join(without)}."] if without else [],
     )

@@ -1,18 +1,18 @@
-"""Test images that are, exactly or nearly, among the training images too.
+"""Test images with a duplicate or near-duplicate among the training images.
 
-The measure needs no network. An image's details are its pixels blurred a little (Gaussian, 0.7 pixels) less its pixels
-blurred a lot (2 pixels), which leaves out brightness and smooth backgrounds. The similarity of two images is the
-normalised correlation of their details in all three channels, at the best of all shifts up to 3 pixels, the image or
-its mirror image; 1 is the same picture at any brightness and contrast.
+The measure uses no network. It compares difference-of-Gaussians images (sigma 0.7 minus sigma 2 pixels), in which
+brightness and smooth backgrounds cancel. The similarity of two images is the normalized correlation of these in all
+three channels, the maximum over shifts of up to 3 pixels and mirroring; 1 is the same picture at any brightness and
+contrast.
 
-At the threshold of 0.85 it finds 299 of CIFAR-10's 10,000 test images. By eye about 97 in 100 of these pairs show one
-photograph or the same object from the same place; the others are mostly look-alike silhouettes of aircraft and ships,
-which become more common below. Barz and Denzler (2020, "Do we train on test data? Purging CIFAR of near-duplicates",
-ciFAIR) found 286 such test images, by the features of a CNN and by eye.
+At the threshold of 0.85 it finds 299 of CIFAR-10's 10,000 test images. By eye, about 97 in 100 of these pairs show the
+same photograph, or the same object from the same position. The others are mostly similar silhouettes of aircraft and
+ships, which become more common at lower thresholds. Barz and Denzler (2020, "Do we train on test data? Purging CIFAR of
+near-duplicates", ciFAIR) found 286 such test images with CNN features and by eye.
 
-Only pairs with similar 8x8 thumbnails are compared, as all would take days. Of 500 training images planted among others
-it finds 99 in 100 after mirroring, a change of brightness, noise (15 of 255), JPEG (quality 30) or a shift by 1 pixel;
-half of those shifted by 2 pixels, and few of those shifted by 3 or enlarged by a seventh.
+Only pairs with similar 8x8 thumbnails are compared, since comparing all pairs would take days. Of 500 planted copies it
+finds 99 in 100 after mirroring, a change of brightness, noise (15 of 255), JPEG compression (quality 30) or a shift by
+1 pixel, half of those shifted by 2 pixels, and few of those shifted by 3 or enlarged by a seventh.
 """
 
 from dataclasses import dataclass
@@ -25,19 +25,20 @@ from torch import Tensor
 from customresnet.analysis.page import Section
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.formatting import percent
 from customresnet.runtime.pictures import image_grid
 
 THRESHOLD = 0.85
 SIZE = 32
-"""Side in pixels at which images are compared; larger ones are averaged down to it."""
+"""Side in pixels to which images are averaged before they are compared."""
 SHIFT = 3
 CANDIDATES = 10
-"""Training images to compare each test image with, and again its mirror image: those of the most similar thumbnails."""
+"""Training images to compare each test image, and its mirror image, with: those with the most similar thumbnails."""
 LEAST_CANDIDATE = 0.8
-"""Correlation of thumbnails below which no pair is looked at: near-duplicates lie above it, most others below."""
+"""Correlation of thumbnails below which a pair is not compared; that of near-duplicates is higher."""
 SHOWN = 40
 MANY = 0.1
-"""Share of the test images above which near-duplicates are more likely look-alikes."""
+"""Proportion of test images above which near-duplicates are more likely similar images than copies."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Duplicate:
         test: Index of the test image.
         train: Index of the training image.
         similarity: At most 1.
-        mirrored: Whether the one resembles the other's mirror image.
+        mirrored: Whether one resembles the other's mirror image.
         exact: Whether all pixels are equal.
     """
 
@@ -59,8 +60,14 @@ class Duplicate:
     exact: bool = False
 
 
+def check_threshold(threshold: float) -> None:
+    """Raise a UserError if a similarity threshold is out of range."""
+    if not 0 < threshold <= 1:
+        raise UserError(f"`duplicate_threshold` must be above 0 and at most 1; received {threshold:g}")
+
+
 def find_duplicates(train: Tensor, test: Tensor, threshold: float = THRESHOLD) -> list[Duplicate]:
-    """All test images that have a duplicate or near-duplicate among the training images, most similar first.
+    """Find all test images with a duplicate or near-duplicate among the training images, most similar first.
 
     Args:
         train: ``(N, H, W, 3)`` uint8.
@@ -90,34 +97,34 @@ def similarity(images: Tensor, others: Tensor) -> Tensor:
     """The measure for pairs of images, ``(N, H, W, 3)`` uint8 each -> ``(N,)``, from -1 to 1."""
     ours, theirs = _details(images), _details(others)
     side = SIZE - 2 * SHIFT
-    centre = ours[:, :, SHIFT:-SHIFT, SHIFT:-SHIFT]
-    centre = centre - centre.mean((1, 2, 3), keepdim=True)
-    # Every shift at once; the centre is so small that no shift up to 2 * SHIFT reaches round the edge.
-    spectrum = torch.fft.rfft2(theirs) * torch.fft.rfft2(centre, s=(SIZE, SIZE)).conj()
+    center = ours[:, :, SHIFT:-SHIFT, SHIFT:-SHIFT]
+    center = center - center.mean((1, 2, 3), keepdim=True)
+    # All shifts at once. The center is small enough that no shift of up to 2 * SHIFT wraps around.
+    spectrum = torch.fft.rfft2(theirs) * torch.fft.rfft2(center, s=(SIZE, SIZE)).conj()
     product = torch.fft.irfft2(spectrum.sum(1), s=(SIZE, SIZE))[:, : 2 * SHIFT + 1, : 2 * SHIFT + 1]
     window = torch.stack([F.pad(torch.ones(side), (start, 2 * SHIFT - start)) for start in range(2 * SHIFT + 1)])
     sums, squares = (window @ x.sum(1) @ window.T for x in (theirs, theirs**2))
-    energy = (squares - sums**2 / centre[0].numel()).clamp_min(0) * centre.square().sum((1, 2, 3))[:, None, None]
-    # The 1, far less than any picture has, keeps an image of one colour from being divided by 0.
+    energy = (squares - sums**2 / center[0].numel()).clamp_min(0) * center.square().sum((1, 2, 3))[:, None, None]
+    # clamped for images of one color, whose energy is 0; that of others is far above 1
     return (product / energy.sqrt().clamp_min(1)).amax((1, 2))
 
 
 def _details(images: Tensor) -> Tensor:
-    """``(N, H, W, 3)`` uint8 -> ``(N, 3, SIZE, SIZE)``: the difference of two Gaussian blurs."""
+    """``(N, H, W, 3)`` uint8 -> ``(N, 3, SIZE, SIZE)``: difference of Gaussians."""
     x = F.adaptive_avg_pool2d(images.permute(0, 3, 1, 2).float(), SIZE)
     fine, coarse = _gaussian(0.7), _gaussian(2.0)
     return fine @ x @ fine.T - coarse @ x @ coarse.T
 
 
 def _gaussian(sigma: float) -> Tensor:
-    """The matrix that blurs along one axis."""
+    """The matrix of a Gaussian blur along one axis."""
     places = torch.arange(SIZE)
     weights = torch.exp(-((places[:, None] - places) ** 2) / (2 * sigma**2))
     return weights / weights.sum(1, keepdim=True)
 
 
 def _candidates(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs worth a closer look, as test indices, training indices, and whether the test image is mirrored."""
+    """Pairs to compare: test indices, training indices, and whether the test image is mirrored."""
     theirs = _thumbnails(train)
     pairs = []
     for mirror in (False, True):
@@ -131,20 +138,16 @@ def _candidates(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _thumbnails(images: Tensor) -> Tensor:
-    """``(N, H, W, 3)`` uint8 -> ``(N, 192)``: 8x8 averages less each channel's mean, of length 1."""
+    """``(N, H, W, 3)`` uint8 -> ``(N, 192)``: 8x8 averages minus each channel's mean, scaled to length 1."""
     small = [F.adaptive_avg_pool2d(part.permute(0, 3, 1, 2).float(), 8) for part in images.split(1000)]
     x = torch.cat(small)
     x = (x - x.mean((2, 3), keepdim=True)).flatten(1)
     return x / x.norm(dim=1, keepdim=True).clamp_min(1)
 
 
-# ------------------------------------------------------------------------------------------------------------ the view
-
-
 def duplicates(train: LabelledImages, test: LabelledImages, threshold: float = THRESHOLD) -> Section:
-    """Show the test images that are among the training images too, each beside the most similar training image."""
-    if not 0 < threshold <= 1:
-        raise UserError(f"--duplicate_threshold must be above 0 and at most 1; received {threshold:g}")
+    """The test images with a duplicate or near-duplicate in training, each beside the most similar training image."""
+    check_threshold(threshold)
     pairs = find_duplicates(train.images, test.images, threshold)
     names = [(test.classes[test.labels[p.test]], train.classes[train.labels[p.train]]) for p in pairs]
     table = [
@@ -171,32 +174,32 @@ def duplicates(train: LabelledImages, test: LabelledImages, threshold: float = T
     share = len(pairs) / max(1, len(test))
     text = [
         f"{exact:,} of the {len(test):,} test images are exact copies of a training image, and {len(pairs) - exact:,} "
-        f"more are near-duplicates ({share:.2%} in all): their details correlate at {threshold:g} or more with those "
-        f"of a training image or its mirror image, slightly shifted if need be.",
+        f"more are near-duplicates ({percent(share)} in total): their similarity to a training image or its mirror "
+        f"image, shifted by up to {SHIFT} pixels, is at least {threshold:g}.",
     ]
     if pairs:
         text.append(
-            "On them, accuracy says how well a network remembers, not how well it generalises. The measure does not "
-            "tell a copy from a look-alike: see for yourself in the pairs below."
+            "On these images, accuracy measures memorization, not generalization. The measure cannot tell a copy from "
+            "a similar image; compare the pairs below by eye."
         )
-        text.append(f"The two labels of {differ:,} pairs differ." if differ else "The two labels of every pair agree.")
+        text.append(f"The labels of {differ:,} pairs differ." if differ else "The labels of all pairs agree.")
     if share > MANY:
         text.append(
-            "So many are rarely copies: pictures of few and simple shapes, as digits are, look alike by nature. "
-            "A higher --duplicate_threshold leaves fewer."
+            "With this many, most are not copies: simple shapes, such as digits, resemble each other. A higher "
+            "--duplicate_threshold finds fewer."
         )
-    view = Section("duplicates", "Duplicates between train and test", numbers=numbers, text=text)
+    section = Section("duplicates", "Duplicates between train and test", numbers=numbers, text=text)
     if pairs:
         shown = pairs[:SHOWN]
         caption = (
-            f"Pairs of a test image and, right of it, the training image most similar to it, with their similarity; "
-            f"most similar first, {len(shown)} of {len(pairs):,} pairs. The table has all."
+            f"Pairs of a test image (left) and the most similar training image (right), with their similarity: the "
+            f"{len(shown)} most similar of {len(pairs):,} pairs. The table lists all."
         )
         images, captions = [], []
         for p, (test_class, train_class) in zip(shown, names, strict=False):
-            how = "exact copy" if p.exact else f"{p.similarity:.3f}" + (" mirrored" if p.mirrored else "")
+            kind = "exact copy" if p.exact else f"{p.similarity:.3f}" + (" mirrored" if p.mirrored else "")
             images += [test.images[p.test], train.images[p.train]]
-            captions += [f"test {p.test}\n{test_class}", f"{how}\n{train_class}"]
-        view.figures[caption] = image_grid(torch.stack(images).numpy(), captions, columns=8, lines=2)
-        view.table = table
-    return view
+            captions += [f"test {p.test}\n{test_class}", f"{kind}\n{train_class}"]
+        section.figures[caption] = image_grid(torch.stack(images).numpy(), captions, columns=8, lines=2)
+        section.table = table
+    return section

@@ -1,4 +1,4 @@
-"""Images of a data set to look at: what each class looks like, and what a network says of a few."""
+"""Sample images of a data set: the mean and a few images of each class, and a network's predictions for a few."""
 
 from pathlib import Path
 
@@ -6,12 +6,11 @@ import numpy as np
 import torch
 
 from customresnet.analysis.evaluation.galleries import caption
-from customresnet.analysis.evaluation.predictions import run
+from customresnet.analysis.evaluation.predictions import predict
 from customresnet.analysis.page import Section
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.preprocessing import Preprocessing
-from customresnet.runs import folders as runs
-from customresnet.runs.network import load_network
+from customresnet.runs.checkpoint import load_network, read_checkpoint
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.pictures import image_grid
 
@@ -27,7 +26,7 @@ def mean_images(images: LabelledImages) -> np.ndarray:
 
 
 def class_images(images: LabelledImages, count: int = 10, seed: int = 0) -> Section:
-    """Show the mean image of each class and ``count`` random samples of it."""
+    """The mean image of each class, and up to ``count`` random images of it."""
     means = np.nan_to_num(mean_images(images)).round().astype(np.uint8)
     generator = np.random.default_rng(seed)
     size = images.images.shape[1]
@@ -38,14 +37,15 @@ def class_images(images: LabelledImages, count: int = 10, seed: int = 0) -> Sect
         rows[label, : len(members), ..., :3] = images.images[members].numpy()
         rows[label, : len(members), ..., 3] = 255
         chosen[name] = members.tolist()
-    names = [name if place == 0 else "" for name in images.classes for place in range(count)]
+    names = [name if column == 0 else "" for name in images.classes for column in range(count)]
     return Section(
         "samples",
         "Mean and sample images",
         {
-            "The mean of each class's training images: it shows where, and in which colours, the class usually "
-            "appears.": image_grid(means, images.classes, columns=10),
-            f"Random training images, up to {count} of each class; each row is one class.": image_grid(
+            "The mean of the training images of each class: the usual position and colors of its objects.": image_grid(
+                means, images.classes, columns=10
+            ),
+            f"Random training images, up to {count} of each class. Each row is one class.": image_grid(
                 rows.reshape(-1, size, size, 4), names, columns=count
             ),
         },
@@ -54,45 +54,47 @@ def class_images(images: LabelledImages, count: int = 10, seed: int = 0) -> Sect
 
 
 def sample_predictions(test: LabelledImages, checkpoint: Path | None, count: int = 20, seed: int = 0) -> Section:
-    """Show random test images with the class that a checkpoint's network names, and how sure it is.
+    """Random test images with the prediction of a checkpoint's network, and its confidence.
 
     Raises:
-        UserError: The checkpoint was trained on other classes or another size of images.
+        UserError: The checkpoint was trained on other classes, or on images of another size.
     """
-    view = Section("predictions", "Sample predictions")
+    section = Section("predictions", "Sample predictions")
     if checkpoint is None:
-        view.missing = "no --ckpt_path was given"
-        return view
-    saved = runs.read_checkpoint(checkpoint)
+        section.missing = "no checkpoint was given"
+        return section
+    saved = read_checkpoint(checkpoint)
     prep = Preprocessing.from_checkpoint(saved)
     if prep.classes != test.classes:
         raise UserError(
-            f"--ckpt_path {checkpoint} was trained on the classes {', '.join(prep.classes)}; "
-            f"the images of --data.source and --data.root are of {', '.join(test.classes)}"
+            f"`ckpt_path` {checkpoint} was trained on the classes {', '.join(prep.classes)}; "
+            f"`source` and `root` have {', '.join(test.classes)}"
         )
     if prep.image_size != test.images.shape[1]:
         raise UserError(
-            f"--ckpt_path {checkpoint} was trained on images of {prep.image_size} pixels, these have "
-            f"{test.images.shape[1]}: pass --data.image_size {prep.image_size}"
+            f"`ckpt_path` {checkpoint} was trained on images of {prep.image_size} pixels; received "
+            f"{test.images.shape[1]} pixels: set `image_size` to {prep.image_size}"
         )
     indices = np.random.default_rng(seed).permutation(len(test))[:count]
-    outputs = run(load_network(saved), test.subset(torch.from_numpy(indices)), prep)
-    view.table = [
+    predictions = predict(load_network(saved), test.subset(torch.from_numpy(indices)), prep)
+    section.table = [
         {
             "test image": int(index),
-            "class": test.classes[int(outputs.labels[i])],
-            "predicted": test.classes[int(outputs.predicted[i])],
-            "confidence": round(float(outputs.confidence[i]), 4),
-            "right": "yes" if outputs.correct[i] else "no",
+            "class": test.classes[int(predictions.labels[i])],
+            "predicted": test.classes[int(predictions.predicted[i])],
+            "confidence": round(float(predictions.confidence[i]), 4),
+            "right": "yes" if predictions.correct[i] else "no",
         }
         for i, index in enumerate(indices)
     ]
-    right = int(outputs.correct.sum())
-    view.numbers = {"checkpoint": str(checkpoint), "right": right, "images": view.table}
-    view.text = [f"{right} of these {len(indices)} are right; the accuracy on all test images is what `test` measures."]
-    captions = [caption(outputs, i) + ("" if outputs.correct[i] else " ✗") for i in range(len(indices))]
-    sentence = (
-        "Random test images: the true class, and below it the predicted one with its confidence; ✗ marks mistakes."
+    correct = int(predictions.correct.sum())
+    section.numbers = {"checkpoint": str(checkpoint), "right": correct, "images": section.table}
+    section.text = [
+        f"{correct} of these {len(indices)} predictions are correct. `test` measures the accuracy on all test images."
+    ]
+    captions = [caption(predictions, i) + ("" if predictions.correct[i] else " ✗") for i in range(len(indices))]
+    text = (
+        "Random test images: the true class, and below it the predicted class with its confidence. ✗ marks a mistake."
     )
-    view.figures[sentence] = image_grid(outputs.data.images.numpy(), captions, columns=5, lines=2)
-    return view
+    section.figures[text] = image_grid(predictions.data.images.numpy(), captions, columns=5, lines=2)
+    return section

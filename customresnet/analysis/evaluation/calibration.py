@@ -1,28 +1,30 @@
-"""Calibration: whether a network that says 80 % is right in 80 % of the cases.
+"""Calibration: whether a network's confidence matches its accuracy.
 
 Source: Guo et al., "On calibration of modern neural networks", 2017, https://arxiv.org/abs/1706.04599.
 """
 
 import torch
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
+from customresnet.runtime.formatting import percent
 
 BINS = 15
 
 
-def calibration(outputs: Predictions, bins: int = BINS) -> Section:
-    """Reliability diagram and expected calibration error (ECE) over equally wide bins of confidence."""
+def calibration(predictions: Predictions, bins: int = BINS) -> Section:
+    """Reliability diagram and expected calibration error (ECE) with bins of equal width."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
+    from torchmetrics.functional.classification import multiclass_calibration_error
 
-    confidence, correct = outputs.confidence.double(), outputs.correct.double()
+    confidence, correct = predictions.confidence.double(), predictions.correct.double()
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     index = (torch.bucketize(confidence, edges, right=True) - 1).clamp(0, bins - 1)
     counts = torch.bincount(index, minlength=bins)
     sums = torch.stack([torch.bincount(index, weights=w, minlength=bins) for w in (confidence, correct)])
-    ece = float(multiclass_calibration_error(outputs.probabilities, outputs.labels, len(outputs.classes), bins, "l1"))
+    classes = len(predictions.classes)
+    ece = float(multiclass_calibration_error(predictions.probabilities, predictions.labels, classes, bins, "l1"))
     rows = [
         {
             "from": float(edges[i]),
@@ -35,7 +37,7 @@ def calibration(outputs: Predictions, bins: int = BINS) -> Section:
     ]
     figure = Figure(figsize=(6, 6.5), layout="constrained")
     diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    diagram.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfectly calibrated")
+    diagram.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect calibration")
     filled = [row for row in rows if row["images"]]
     diagram.bar(
         [row["from"] for row in filled],
@@ -64,10 +66,10 @@ def calibration(outputs: Predictions, bins: int = BINS) -> Section:
     return Section(
         "calibration",
         "Calibration",
-        {"Accuracy of the images in each bin of confidence; below the diagonal the network is too sure.": figure},
+        {"Accuracy in each confidence bin. Below the diagonal, the network is over-confident.": figure},
         numbers={"ece": ece, "mean_confidence": mean, "accuracy": accuracy, "bins": rows},
         text=[
-            f"Expected calibration error {ece:.2%} ({bins} bins). Mean confidence {mean:.2%} against an accuracy of "
-            f"{accuracy:.2%}: {verdict} by {abs(mean - accuracy) * 100:.1f} points."
+            f"The expected calibration error is {percent(ece)} ({bins} bins). Mean confidence is {percent(mean)} and "
+            f"accuracy {percent(accuracy)}, so the network is {verdict} by {abs(mean - accuracy) * 100:.1f} points."
         ],
     )

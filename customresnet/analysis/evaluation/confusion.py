@@ -1,13 +1,13 @@
-"""The confusion matrix: which classes are taken for which."""
+"""The confusion matrix: which classes the network confuses."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
+from customresnet.runtime.formatting import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,52 +15,54 @@ if TYPE_CHECKING:
 LARGEST = 5
 
 
-def confusion(outputs: Predictions) -> Section:
+def confusion(predictions: Predictions) -> Section:
     """Counts ``[true, predicted]``, the same as shares of each true class, and the largest confusions in words."""
-    classes = outputs.classes
-    counts = multiclass_confusion_matrix(outputs.predicted, outputs.labels, len(classes)).numpy()
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    classes = predictions.classes
+    counts = multiclass_confusion_matrix(predictions.predicted, predictions.labels, len(classes)).numpy()
     images = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, images, out=np.zeros(counts.shape), where=images > 0)
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:LARGEST]
-    largest = [
+    largest: list[dict[str, Any]] = [
         {"true": classes[t], "predicted": classes[p], "count": int(wrong[t, p]), "share": float(shares[t, p])}
         for t, p in (divmod(int(i), len(classes)) for i in order)
         if wrong[t, p]
     ]
-    words = [
-        f"{c['true']} was called {c['predicted']} in {c['count']} images ({c['share']:.1%} of all {c['true']})"
+    sentences = [
+        f"{c['true']} as {c['predicted']} in {c['count']} images ({percent(c['share'], 1)} of all {c['true']})"
         for c in largest
     ]
     return Section(
         "confusion",
         "Confusion matrix",
         {
-            "Share of each true class (row) that was named as each class (column), in percent.": _draw(
+            "Percentage of each true class (row) predicted as each class (column).": _draw(
                 100 * shares, classes, lambda value: f"{value:.1f}" if value >= 0.05 else ""
             ),
-            "The same in images.": _draw(counts, classes, lambda value: f"{value:.0f}" if value else ""),
+            "Number of images.": _draw(counts, classes, lambda value: f"{value:.0f}" if value else ""),
         },
         numbers={"classes": list(classes), "counts": counts.tolist(), "shares": shares.tolist(), "largest": largest},
-        text=[f"Largest confusions: {'; '.join(words)}." if words else "Every image was named rightly."],
+        text=[f"Most frequent mistakes: {'; '.join(sentences)}." if sentences else "There are no mistakes."],
     )
 
 
-def _draw(values: np.ndarray, classes: tuple[str, ...], words: Callable[[float], str]) -> "Figure":
+def _draw(values: np.ndarray, classes: tuple[str, ...], label: Callable[[float], str]) -> "Figure":
     from matplotlib.figure import Figure
 
     size = max(4.5, 1.6 + 0.58 * len(classes))
     figure = Figure(figsize=(min(size + 0.6, 14), min(size, 13.4)), layout="constrained")
     axes = figure.subplots()
     off_diagonal = values - np.diag(np.diag(values))
-    # the diagonal would drown the confusions: the scale is theirs
+    # the color scale is that of the mistakes; the diagonal would dominate it
     axes.imshow(off_diagonal, cmap="Oranges", vmin=0, vmax=max(1e-9, off_diagonal.max()))
     for t, row in enumerate(values):
         for p, value in enumerate(row):
             dark = t != p and value > 0.6 * off_diagonal.max()
             weight = "bold" if t == p else "normal"
             color = "#ffffff" if dark else "#1b1b1b"
-            axes.text(p, t, words(value), ha="center", va="center", fontsize="small", color=color, fontweight=weight)
+            axes.text(p, t, label(value), ha="center", va="center", fontsize="small", color=color, fontweight=weight)
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted class", ylabel="true class")

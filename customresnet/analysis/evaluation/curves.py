@@ -1,21 +1,23 @@
-"""Loss, accuracy and learning rate of a run, epoch by epoch."""
+"""Loss, accuracy and learning rate of a run against the epoch."""
+
+import math
 
 from customresnet.analysis.page import Section
+from customresnet.runs.files import EpochMetrics
+from customresnet.runtime.formatting import percent
 
 NAMES = {"train": "training", "val": "validation", "test": "test"}
 COLORS = {"train": "tab:blue", "val": "tab:green", "test": "tab:orange"}
 
 
-def curves(rows: list[dict[str, float]]) -> Section:
-    """Curves of a run.
-
-    Args:
-        rows: The lines of its metrics.csv: ``epoch``, ``lr``, and ``loss`` and ``acc`` of each stage (``train/loss``).
-    """
+def curves(rows: list[EpochMetrics]) -> Section:
+    """Curves of a run, from the rows of its metrics.csv. A value that is missing there leaves a gap."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     stages = [stage for stage in NAMES if any(f"{stage}/acc" in row for row in rows)]
+    if not stages:
+        return Section("curves", "Curves", missing="there is no metrics.csv with accuracies beside the checkpoint")
     figure = Figure(figsize=(8, 7), layout="constrained")
     loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
     marker = "o" if len(rows) == 1 else ""
@@ -24,21 +26,24 @@ def curves(rows: list[dict[str, float]]) -> Section:
         epochs = [row["epoch"] for row in measured]
         values = [row[f"{stage}/acc"] for row in measured]
         style = {"color": COLORS[stage], "marker": marker}
-        loss.plot(epochs, [row[f"{stage}/loss"] for row in measured], label=NAMES[stage], **style)
-        accuracy.plot(epochs, values, label=f"{NAMES[stage]}, last {values[-1]:.2%}", **style)
+        loss.plot(epochs, [row.get(f"{stage}/loss", math.nan) for row in measured], label=NAMES[stage], **style)
+        accuracy.plot(epochs, values, label=f"{NAMES[stage]}, last {percent(values[-1])}", **style)
         accuracy.plot(epochs[-1], values[-1], "o", color=COLORS[stage])
     watched = stages[-1] if "val" not in stages else "val"
-    measured = [row for row in rows if f"{watched}/acc" in row]
-    best = max(measured, key=lambda row: row[f"{watched}/acc"])
+    column = f"{watched}/acc"
+    measured = [row for row in rows if column in row]
+    best = max(measured, key=lambda row: row[column])
     accuracy.plot(
         best["epoch"],
-        best[f"{watched}/acc"],
+        best[column],
         "*",
         markersize=12,
         color=COLORS[watched],
-        label=f"best {NAMES[watched]}: {best[f'{watched}/acc']:.2%}, epoch {best['epoch']:.0f}",
+        label=f"best {NAMES[watched]}: {percent(best[column])}, epoch {best['epoch']:.0f}",
     )
-    rate.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color="tab:purple", marker=marker)
+    rate.plot(
+        [row["epoch"] for row in rows], [row.get("lr", math.nan) for row in rows], color="tab:purple", marker=marker
+    )
     loss.set_ylabel("loss (cross-entropy)")
     accuracy.set_ylabel("accuracy")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -50,16 +55,14 @@ def curves(rows: list[dict[str, float]]) -> Section:
         axes.legend(frameon=False, fontsize="small")
     last = measured[-1]
     text = [
-        f"The last {NAMES[watched]} accuracy, of epoch {last['epoch']:.0f}, is {last[f'{watched}/acc']:.2%}; "
-        f"the best, of epoch {best['epoch']:.0f}, {best[f'{watched}/acc']:.2%}."
-        + (" The figure reported is the last epoch's: nothing is chosen by the test set." if watched == "test" else "")
+        f"The {NAMES[watched]} accuracy is {percent(last[column])} after the last epoch ({last['epoch']:.0f}) and "
+        f"{percent(best[column])} after the best one ({best['epoch']:.0f})."
+        + (" The last epoch's accuracy is the one reported: the test set selects nothing." if watched == "test" else "")
     ]
-    if watched != "train":
-        gap = last["train/acc"] - last[f"{watched}/acc"]
+    if watched != "train" and "train/acc" in last:
+        gap = last["train/acc"] - last[column]
         text.append(
-            f"Training accuracy, measured on augmented images while training, ends {abs(gap) * 100:.1f} points "
-            f"{'above' if gap >= 0 else 'below'} it."
+            "The training accuracy, measured on augmented images during training, ends "
+            f"{abs(gap) * 100:.1f} points {'higher' if gap >= 0 else 'lower'}."
         )
-    return Section(
-        "curves", "Curves", {"Loss, accuracy and learning rate against epoch.": figure}, numbers=rows, text=text
-    )
+    return Section("curves", "Curves", {"Loss, accuracy and learning rate by epoch.": figure}, numbers=rows, text=text)

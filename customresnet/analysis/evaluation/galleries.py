@@ -1,4 +1,4 @@
-"""Galleries of images that tell something: the misclassified, and the hardest and easiest of each class."""
+"""Image galleries: misclassified images, and the hardest and easiest images of each class."""
 
 from typing import Literal
 
@@ -9,105 +9,111 @@ from torch import Tensor
 from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.formatting import percent
 from customresnet.runtime.pictures import image_grid
 
 Order = Literal["confidence", "random"]
+NO_IMAGES = "no images were requested"
 
 
 def choose_misclassified(
-    outputs: Predictions, images: int = 20, order: Order = "confidence", pair: str | None = None, seed: int = 0
+    predictions: Predictions, images: int = 20, order: Order = "confidence", pair: str | None = None, seed: int = 0
 ) -> Tensor:
-    """Indices of misclassified images, fewer than asked for if there are not so many.
+    """Indices of misclassified images, at most ``images`` of them.
 
     Args:
-        outputs: The network's answers.
+        predictions: The network's predictions.
         images: How many.
-        order: The most confident first, or a random choice.
-        pair: Only images of one class taken for another: ``cat->dog``.
-        seed: Of the random choice.
+        order: Most confident first, or a random sample.
+        pair: Only images of one class predicted as another: ``cat->dog``.
+        seed: Seed of the random sample.
     """
-    wrong = (~outputs.correct).nonzero().flatten()
+    wrong = (~predictions.correct).nonzero().flatten()
     if pair:
-        true, predicted = parse_pair(pair, outputs.classes)
-        wrong = wrong[(outputs.labels[wrong] == true) & (outputs.predicted[wrong] == predicted)]
+        true, predicted = parse_pair(pair, predictions.classes)
+        wrong = wrong[(predictions.labels[wrong] == true) & (predictions.predicted[wrong] == predicted)]
     if order == "random":
-        return some_of(wrong, images, seed)
-    return wrong[outputs.confidence[wrong].argsort(descending=True, stable=True)][:images]
+        return random_subset(wrong, images, seed)
+    return wrong[predictions.confidence[wrong].argsort(descending=True, stable=True)][:images]
 
 
-def some_of(indices: Tensor, number: int, seed: int) -> Tensor:
-    """A seeded random choice of ``number`` indices, or all of them if there are not so many."""
-    return indices[torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))][:number]
+def random_subset(indices: Tensor, size: int, seed: int) -> Tensor:
+    """A seeded random subset of at most ``size`` indices."""
+    return indices[torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))][:size]
 
 
 def parse_pair(pair: str, classes: tuple[str, ...]) -> tuple[int, int]:
-    """``cat->dog`` as two indices."""
+    """``cat->dog`` as two class indices."""
     names = [name.strip() for name in pair.replace("→", "->").split("->")]
     if len(names) != 2 or not set(names) <= set(classes):
-        raise UserError(f"--gallery.pair is TRUE->PREDICTED of {', '.join(classes)}; received {pair}")
+        raise UserError(
+            f"`gallery.pair` must be TRUE->PREDICTED, with two of the classes {', '.join(classes)}; received {pair}"
+        )
     return classes.index(names[0]), classes.index(names[1])
 
 
-def caption(outputs: Predictions, index: int) -> str:
-    """Two lines: the true class, and the predicted one with its confidence."""
-    true, predicted = (outputs.classes[int(labels[index])] for labels in (outputs.labels, outputs.predicted))
-    return f"{true}\n→ {predicted} {float(outputs.confidence[index]):.0%}"
+def caption(predictions: Predictions, index: int) -> str:
+    """Two lines: the true class, and the predicted class with its confidence."""
+    true, predicted = (
+        predictions.classes[int(labels[index])] for labels in (predictions.labels, predictions.predicted)
+    )
+    return f"{true}\n→ {predicted} {percent(float(predictions.confidence[index]), 0)}"
 
 
-def misclassified(outputs: Predictions, chosen: Tensor, asked: int, pair: str | None = None) -> Section:
-    """Misclassified images, each with its true class and what it was taken for.
+def misclassified(predictions: Predictions, chosen: Tensor, requested: int, pair: str | None = None) -> Section:
+    """Misclassified images with their true and predicted classes.
 
     Args:
-        outputs: The network's answers.
-        chosen: Indices (see ``choose_misclassified``).
-        asked: How many were asked for.
-        pair: To what the choice was narrowed.
+        predictions: The network's predictions.
+        chosen: Indices of the images (see ``choose_misclassified``).
+        requested: How many were requested.
+        pair: The pair of classes that they were limited to.
     """
-    wrong = int((~outputs.correct).sum())
-    of = f" of {pair}" if pair else ""
-    text = [f"{wrong:,} of {len(outputs.labels):,} images are misclassified."]
-    if not asked:
-        return Section("misclassified", "Misclassified images", missing="--gallery.images is 0", text=text)
-    if len(chosen) < asked:
-        text.append(f"{len(chosen)}{of} can be shown where {asked} were asked for.")
+    wrong = int((~predictions.correct).sum())
+    limited = f" ({pair})" if pair else ""
+    text = [f"{wrong:,} of {len(predictions.labels):,} images are misclassified."]
+    if not requested:
+        return Section("misclassified", "Misclassified images", missing=NO_IMAGES, text=text)
+    if len(chosen) < requested:
+        text.append(f"{requested} images{limited} were requested; there are {len(chosen)}.")
     figures = {}
     if len(chosen):
-        pixels = outputs.data.images[chosen].numpy()
-        grid = image_grid(pixels, [caption(outputs, i) for i in chosen.tolist()], columns=5, lines=2)
-        figures["True class, and below it the predicted class with its confidence."] = grid
+        pixels = predictions.data.images[chosen].numpy()
+        grid = image_grid(pixels, [caption(predictions, i) for i in chosen.tolist()], columns=5, lines=2)
+        figures["The true class, and below it the predicted class with its confidence."] = grid
     rows = [
         {
             "image": index,
-            "true": outputs.classes[int(outputs.labels[index])],
-            "predicted": outputs.classes[int(outputs.predicted[index])],
-            "confidence": round(float(outputs.confidence[index]), 4),
+            "true": predictions.classes[int(predictions.labels[index])],
+            "predicted": predictions.classes[int(predictions.predicted[index])],
+            "confidence": round(float(predictions.confidence[index]), 4),
         }
         for index in chosen.tolist()
     ]
-    return Section("misclassified", f"Misclassified images{of}", figures, numbers=rows, text=text)
+    return Section("misclassified", f"Misclassified images{limited}", figures, numbers=rows, text=text)
 
 
-def hardest_and_easiest(outputs: Predictions, each: int = 4) -> Section:
-    """Of each class the images to which the network gives least and most probability of being that class."""
-    truth = outputs.probabilities.gather(1, outputs.labels[:, None]).flatten()
+def hardest_and_easiest(predictions: Predictions, each: int = 4) -> Section:
+    """The images of each class whose true class gets the lowest and the highest probability."""
+    truth = predictions.probabilities.gather(1, predictions.labels[:, None]).flatten()
     pictures: dict[str, list[np.ndarray]] = {"hardest": [], "easiest": []}
     captions: dict[str, list[str]] = {"hardest": [], "easiest": []}
     numbers = []
-    for label, name in enumerate(outputs.classes):
-        mine = (outputs.labels == label).nonzero().flatten()
-        order = mine[truth[mine].argsort(stable=True)]
+    for label, name in enumerate(predictions.classes):
+        members = (predictions.labels == label).nonzero().flatten()
+        order = members[truth[members].argsort(stable=True)]
         picked = {"hardest": order[:each], "easiest": order.flip(0)[:each]}
         for kind, indices in picked.items():
-            blank = [np.zeros_like(outputs.data.images[0].numpy())] * (each - len(indices))
-            pictures[kind] += [*outputs.data.images[indices].numpy(), *blank]
-            captions[kind] += [f"{name} {float(truth[i]):.1%}" for i in indices] + [""] * len(blank)
+            blank = [np.zeros_like(predictions.data.images[0].numpy())] * (each - len(indices))
+            pictures[kind] += [*predictions.data.images[indices].numpy(), *blank]
+            captions[kind] += [f"{name} {percent(float(truth[i]), 1)}" for i in indices] + [""] * len(blank)
             numbers += [{"class": name, "kind": kind, "image": int(i), "probability": float(truth[i])} for i in indices]
     columns = 2 * each
     return Section(
         "hardest",
         "Hardest and easiest images",
         {
-            f"The {kind} {each} of each class, with the probability given to their true class.": image_grid(
+            f"The {each} {kind} images of each class, with the probability of the true class.": image_grid(
                 np.stack(pictures[kind]), captions[kind], columns
             )
             for kind in pictures

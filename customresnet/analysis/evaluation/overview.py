@@ -1,6 +1,5 @@
-"""What was trained, how, where, and how well: the report's first view."""
+"""What was trained, how, on what hardware, and with what accuracy: the report's first section."""
 
-from datetime import timedelta
 from typing import Any
 
 from customresnet.analysis.evaluation.predictions import Predictions
@@ -8,25 +7,28 @@ from customresnet.analysis.page import Section
 from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
 from customresnet.data.transforms.policy import Augmentation
 from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.models import network_name
+from customresnet.runtime.formatting import duration, learning_rate, percent
 from customresnet.runtime.intervals import wilson
+from customresnet.schedules import policy_from_options
 
 
 def overview(
-    outputs: Predictions, checkpoint: dict[str, Any], config: dict[str, Any] | None, result: dict[str, Any] | None
+    predictions: Predictions, checkpoint: dict[str, Any], config: dict[str, Any], result: dict[str, Any]
 ) -> Section:
     """The recipe, the learning rates, the accuracy with its interval, time, versions and hardware.
 
     Args:
-        outputs: The network's answers to the test images.
+        predictions: The network's predictions for the test images.
         checkpoint: The checkpoint.
-        config: The run's config.yaml; None if there is none.
-        result: The run's result.json; None if there is none.
+        config: The run's config.yaml; empty if there is none.
+        result: The run's result.json; empty if there is none.
     """
-    correct, images = int(outputs.correct.sum()), len(outputs.labels)
+    correct, images = int(predictions.correct.sum()), len(predictions.labels)
     low, high = wilson(correct, images)
     text = [
-        f"Test accuracy {correct / images:.2%} ({correct:,} of {images:,} images; "
-        f"95 % interval by Wilson {low:.2%} to {high:.2%}), computed for this page."
+        f"Test accuracy, computed for this report: {percent(correct / images)} ({correct:,} of {images:,} images; "
+        f"Wilson's 95% interval: {percent(low)} to {percent(high)})."
     ]
     text += _compared(correct, images, checkpoint, result)
     facts = _recipe(checkpoint, config) | _measured(result)
@@ -40,81 +42,79 @@ def overview(
     return Section("overview", "Overview", numbers=numbers, text=text, facts=facts)
 
 
-def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dict[str, Any] | None) -> list[str]:
-    """How this page's accuracy compares with the run's own."""
+def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dict[str, Any]) -> list[str]:
+    """How the accuracy computed here compares with the recorded one."""
     if not result:
-        return ["The run's own result.json is not beside the checkpoint: it is unfinished, or was copied alone."]
+        return ["There is no result.json beside the checkpoint: the run is unfinished, or the checkpoint is a copy."]
     if checkpoint["global_step"] != result["steps"]:
         return [
-            f"This is the network after step {checkpoint['global_step']:,}; time and speed below are those of the "
+            f"This is the network after step {checkpoint['global_step']:,}. The time and speed below are those of the "
             f"whole run of {result['steps']:,} steps."
         ]
     recorded, total = result.get("test/correct"), result.get("test/images")
     if recorded is None or (recorded, total) == (correct, images):
         return []
     if total != images:
-        return [f"The run itself counted {recorded:,} of {total:,} images."]
+        return [f"The run recorded {recorded:,} of {total:,} images correct."]
     return [
-        f"The run itself recorded {recorded:,} of {total:,}: rounding differs between machines, precisions and "
-        "compiled or plain networks, and a few images lie on the border."
+        f"The run recorded {recorded:,} of {total:,}. Rounding differs between machines, precisions, and compiled and "
+        "uncompiled networks, which changes the prediction for a few borderline images."
     ]
 
 
-def _policy(options: dict[str, Any]) -> str:
-    """The policy of the learning rate in words."""
-    momentum = options["momentum"]
-    name = "momentum" if options.get("optimizer") == "sgd" else "beta1"
-    cycled = f"{name} {momentum[1]:g} to {momentum[0]:g} and back" if momentum else f"{name} constant"
-    if options.get("policy", "one_cycle") == "triangular":
-        gamma = f" {options['cycle_gamma']:g}" if options["cycle_mode"] == "exp_range" else ""
-        half = options["half_cycle"]
-        length = f"half-cycle of {half:g} epochs" if half else "half-cycle of 1/12 of the run"
-        return f"{options['cycle_mode']}{gamma}, {length}, {cycled}"
-    peak = f"peak at epoch {options['peak_epoch']:g}" if options["peak_epoch"] else "peak at 5/24 of the run"
-    divisor = options.get("final_div_factor", 1.0)
-    end = "" if divisor == 1 else f", ends at LRMIN/{divisor:g}"
-    return f"One Cycle, {options['anneal']}, {peak}{end}, {cycled}"
-
-
-def _recipe(checkpoint: dict[str, Any], config: dict[str, Any] | None) -> dict[str, str]:
+def _recipe(checkpoint: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
     options, prep = checkpoint["hyper_parameters"], checkpoint["preprocessing"]
     facts = {
-        "network": f"{options['network']}, width {options['width']}, dropout {options['dropout']:g}",
+        "network": _network(options),
         "LRMIN to LRMAX": f"{_rate(options['lr_min'])} to {_rate(options['lr_max'])}",
-        "policy": _policy(options),
+        "policy": str(policy_from_options(options)),
+        "momentum": _momentum(options),
         "optimizer": f"{options.get('optimizer', 'adam')}, weight decay {options['weight_decay']:g}",
         "data": f"{prep['source']}, {prep['image_size']}x{prep['image_size']}, {len(prep['classes'])} classes",
-        "test images": str(Preprocessing.from_checkpoint(checkpoint).engine()),
+        "test images": str(Preprocessing.from_checkpoint(checkpoint).transforms()),
         "trained for": f"{checkpoint['epoch'] + 1} epochs, {checkpoint['global_step']:,} steps",
     }
-    if config:
+    if "data" in config:
         data = config["data"]
         constants = prep["mean"], prep["std"], prep["image_size"]
+        part, held_out = data.get("train_size"), data["val_size"]
         facts |= {
             "batch size": str(data["batch_size"]),
-            "training images": str(AlbumentationsBackend(Augmentation.of(data["augment"]), *constants)),
-            "trained on": f"{data['train_size']:,} of its images"
-            if data.get("train_size")
-            else "all its training images",
-            "held out": f"{data['val_size']} images" if data["val_size"] else "nothing: watched on the test images",
+            "training images": str(AlbumentationsBackend(Augmentation.from_config(data["augment"]), *constants)),
+            "trained on": f"{part:,} training images" if part else "all training images",
+            "held out": f"{held_out} images" if held_out else "none; the test images are evaluated after each epoch",
         }
     return facts
 
 
-def _measured(result: dict[str, Any] | None) -> dict[str, str]:
+def _network(options: dict[str, Any]) -> str:
+    facts = [network_name(options["network"])]
+    if options.get("width") is not None:
+        facts += [f"width {options['width']}", f"dropout {options['dropout']:g}"]
+    if isinstance(options["network"], dict):
+        facts += [f"{name} {value}" for name, value in options["network"].get("init_args", {}).items()]
+    return ", ".join(facts)
+
+
+def _momentum(options: dict[str, Any]) -> str:
+    name = "momentum" if options.get("optimizer") == "sgd" else "beta1"
+    limits = options["momentum"]
+    return f"{name} {limits[1]:g} to {limits[0]:g} and back" if limits else f"{name} constant"
+
+
+def _measured(result: dict[str, Any]) -> dict[str, str]:
     if not result:
         return {}
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return {
         "parameters": f"{result['parameters']:,}",
-        "time": f"{timedelta(seconds=round(result['seconds']))}, evaluations included",
-        "speed": f"{result['images_per_second']:,} images/s, evaluations included",
+        "time": f"{duration(result['seconds'])}, including evaluations",
+        "speed": f"{result['images_per_second']:,} images/s, including evaluations",
         "seed": str(result["seed"]),
         "precision": result["precision"],
         "device": result["device"],
-        "versions": versions,
+        "versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
     }
 
 
 def _rate(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.3g}"
+    return "unknown" if value is None else learning_rate(value)

@@ -1,11 +1,10 @@
-"""One pass of a network over a set of images: what every view of its answers starts from."""
+"""A network's predictions for a set of images, computed in one pass. The evaluation sections start from them."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.preprocessing import Preprocessing
@@ -17,10 +16,10 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Predictions:
-    """A network's answers.
+    """Class probabilities for labelled images.
 
     Attributes:
-        data: The images, as they were before normalising, and their labels.
+        data: The images before normalization, and their labels.
         probabilities: ``(N, classes)`` float32, on the CPU.
     """
 
@@ -38,12 +37,12 @@ class Predictions:
 
     @property
     def predicted(self) -> Tensor:
-        """``(N,)`` int64: the likeliest class."""
+        """``(N,)`` int64: the most probable class."""
         return self.probabilities.argmax(dim=1)
 
     @property
     def confidence(self) -> Tensor:
-        """``(N,)``: the likeliest class's probability."""
+        """``(N,)``: the probability of the predicted class."""
         return self.probabilities.max(dim=1).values
 
     @property
@@ -52,17 +51,19 @@ class Predictions:
         return self.predicted == self.labels
 
 
-def run(network: nn.Module, data: LabelledImages, prep: Preprocessing) -> Predictions:
-    """Run a network over all images once, on the GPU if there is one, as precisely as training's ``auto`` would."""
+def predict(network: nn.Module, data: LabelledImages, prep: Preprocessing) -> Predictions:
+    """Run a network over all images, on the GPU if there is one, with the precision that training picks by default."""
+    from tqdm import tqdm
+
     device = torch.device(device_kind("auto"))
-    engine, reduced = prep.engine(), autocast_type(device.type)
+    transform, reduced = prep.transforms(), autocast_type(device.type)
     network = network.to(device).eval()
     parts = []
     batches = data.images.split(BATCH)
     with torch.inference_mode():
         for images in tqdm(batches, "test images", leave=False, unit="batch", disable=not interactive()):
             with torch.autocast(device.type, reduced) if reduced else nullcontext():
-                logits = network(engine(images, seed=0).to(device))
+                logits = network(transform(images, seed=0).to(device))
             parts.append(logits.float().softmax(dim=1).cpu())
     network.to("cpu")
     return Predictions(data, torch.cat(parts))

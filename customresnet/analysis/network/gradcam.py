@@ -1,10 +1,11 @@
-"""Grad-CAM: where in an image a network finds its evidence for a class.
+"""Grad-CAM: where in an image a network finds evidence for a class.
 
 Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", 2017,
-https://arxiv.org/abs/1610.02391. The maps are computed by captum.
+https://arxiv.org/abs/1610.02391. captum computes the maps.
 """
 
 import copy
+from collections import Counter
 from typing import Literal
 
 import numpy as np
@@ -15,59 +16,83 @@ from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.formatting import percent
 from customresnet.runtime.pictures import image_grid
 
 Target = Literal["true", "predicted", "both"]
 BATCH = 100
+NO_MAP = "no layer of the network returns a feature map (N, C, H, W)"
 
 
-def find_layer(network: nn.Module, name: str | None, image_size: int) -> str:
-    """The name of the layer to look at, checked; None is the last part of the network that still gives a map.
+def find_layer(network: nn.Module, name: str | None, image_size: int) -> str | None:
+    """The layer to explain: ``name``, or by default the last stage that returns a feature map.
+
+    Returns:
+        The layer's name; None if no layer returns a feature map.
 
     Raises:
-        UserError: There is no such layer, or what it gives is no map ``(N, C, H, W)``; the message lists the layers.
+        UserError: There is no layer of this name, or it returns no feature map. The message lists the layers that do.
     """
-    maps = _maps(network, image_size)
-    if name is None:
-        stages = [layer for layer in maps if "." not in layer and not _pools(network.get_submodule(layer))]
-        return (stages or maps)[-1]
-    if name not in maps:
-        raise UserError(f"--gallery.layer {name}: no layer of this name that gives a map; layers: {', '.join(maps)}")
-    return name
+    maps = _feature_maps(network, image_size)
+    if name is not None:
+        if name not in maps:
+            known = ", ".join(maps) or "none"
+            raise UserError(f"`gallery.layer` {name}: no layer of this name returns a feature map; layers: {known}")
+        return name
+    stages = {layer: side for layer, side in maps.items() if "Pool" not in type(network.get_submodule(layer)).__name__}
+    return _last_stage(stages or maps)
 
 
-def _pools(module: nn.Module) -> bool:
-    return "Pool" in type(module).__name__
+def _last_stage(maps: dict[str, int], parent: str = "") -> str | None:
+    """The last child of a module that returns a map, unless a later child has smaller maps inside: then the last of those.
+
+    Args:
+        maps: Names of modules, in order of execution, and the units along their maps' sides.
+        parent: Name of the module, with a dot; empty for the network.
+    """
+    inside = [name for name in maps if name.startswith(parent)]
+    child_of = {name: parent + name.removeprefix(parent).split(".")[0] for name in inside}
+    stage = next((name for name in reversed(inside) if child_of[name] == name), None)
+    after = inside[inside.index(stage) + 1 :] if stage else inside
+    deeper = [name for name in after if child_of[name] not in maps]
+    smallest = min(reversed(deeper), key=maps.__getitem__, default=None)
+    if smallest is not None and (stage is None or maps[smallest] < maps[stage]):
+        return _last_stage(maps, f"{child_of[smallest]}.")
+    return stage
 
 
-def _maps(network: nn.Module, image_size: int) -> list[str]:
-    """Names of the modules whose output is a map of more than one place, in order of execution."""
-    names: list[str] = []
+def _feature_maps(network: nn.Module, image_size: int) -> dict[str, int]:
+    """The modules that return a map of more than one unit, in order of execution, and the units along its side.
+
+    A map is square, as the images are, so that ``(N, H, W, C)`` does not count. A module that is called several times,
+    such as a shared ReLU, counts only if there is no other.
+    """
+    maps: dict[str, int] = {}
+    calls: Counter[str] = Counter()
     hooks = []
     for name, module in network.named_modules():
 
-        def note(_: nn.Module, __: object, output: object, name: str = name) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
-                names.append(name)
+        def record(_: nn.Module, __: object, output: object, name: str = name) -> None:
+            calls[name] += 1
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
+                maps[name] = output.shape[3]
 
         if name:
-            hooks.append(module.register_forward_hook(note))
+            hooks.append(module.register_forward_hook(record))
     with torch.no_grad():
         network.eval()(torch.zeros(1, 3, image_size, image_size))
     for hook in hooks:
         hook.remove()
-    return names
+    return {name: side for name, side in maps.items() if calls[name] == 1} or maps
 
 
 def cam(network: nn.Module, images: Tensor, targets: Tensor, layer: str) -> Tensor:
-    """Grad-CAM maps ``(N, H, W)`` from 0 to 1, enlarged to the images' size.
-
-    Each map is divided by its own maximum; one without any positive evidence is all 0.
+    """Grad-CAM maps ``(N, H, W)`` of the images' size, each scaled to a maximum of 1, or 0 without positive evidence.
 
     Args:
-        network: Gives logits; it is left as it is.
-        images: ``(N, 3, H, W)``, normalised.
-        targets: ``(N,)``: the class to explain of each image.
+        network: Returns logits; it is not changed.
+        images: ``(N, 3, H, W)``, normalized.
+        targets: ``(N,)``: the class to explain for each image.
         layer: Name of the module whose output is explained.
     """
     from captum.attr import LayerAttribution, LayerGradCam
@@ -75,18 +100,18 @@ def cam(network: nn.Module, images: Tensor, targets: Tensor, layer: str) -> Tens
     network = copy.deepcopy(network).eval()
     for module in network.modules():
         if getattr(module, "inplace", False):
-            setattr(module, "inplace", False)  # noqa: B010 - a ReLU in place would overwrite the map that is looked at
+            setattr(module, "inplace", False)  # noqa: B010 - an in-place ReLU would overwrite the map
     method = LayerGradCam(network, network.get_submodule(layer))
-    found = [  # a few at a time: each keeps its activations
-        method.attribute(some, classes, relu_attributions=True).detach()
-        for some, classes in zip(images.split(BATCH), targets.split(BATCH), strict=True)
+    maps = [  # in batches: the activations are kept
+        method.attribute(batch, classes, relu_attributions=True).detach()
+        for batch, classes in zip(images.split(BATCH), targets.split(BATCH), strict=True)
     ]
-    maps = LayerAttribution.interpolate(torch.cat(found), images.shape[2:], "bilinear")[:, 0]
-    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+    upsampled = LayerAttribution.interpolate(torch.cat(maps), images.shape[2:], "bilinear")[:, 0]
+    return upsampled / upsampled.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
 
 
 def overlay(pixels: np.ndarray, maps: Tensor, opacity: float) -> np.ndarray:
-    """Maps in colour over images ``(N, H, W, 3)`` uint8: no evidence is blue, the most is red."""
+    """Maps in color over images ``(N, H, W, 3)`` uint8, from blue (no evidence) to red (most evidence)."""
     import matplotlib
 
     colors = matplotlib.colormaps["turbo"](maps.numpy())[..., :3] * 255
@@ -95,7 +120,7 @@ def overlay(pixels: np.ndarray, maps: Tensor, opacity: float) -> np.ndarray:
 
 def gradcam(
     network: nn.Module,
-    outputs: Predictions,
+    predictions: Predictions,
     chosen: Tensor,
     prep: Preprocessing,
     layer: str | None = None,
@@ -108,36 +133,41 @@ def gradcam(
 
     Args:
         network: The network.
-        outputs: Its answers.
+        predictions: Its predictions.
         chosen: Indices of the images.
-        prep: How images are prepared for it.
-        layer: Name of a layer; None is the last stage before the pooling.
-        target: Whose evidence.
-        opacity: Of the map over the image, from 0 to 1.
-        name: The view's name.
-        title: The view's title.
+        prep: The network's preprocessing.
+        layer: Name of the layer to explain; None is the last stage that returns a feature map.
+        target: The class to explain.
+        opacity: Opacity of the map over the image, from 0 to 1.
+        name: Name of the section.
+        title: Title of the section.
     """
     layer = find_layer(network, layer, prep.image_size)
-    pixels = outputs.data.images[chosen].numpy()
-    inputs = prep.engine()(outputs.data.images[chosen], seed=0)
-    wanted = {"predicted": outputs.predicted, "true": outputs.labels}
-    wanted = wanted if target == "both" else {target: wanted[target]}
-    maps = {kind: cam(network, inputs, labels[chosen], layer) for kind, labels in wanted.items()}
+    if layer is None:
+        return Section(name, title, missing=NO_MAP)
+    pixels = predictions.data.images[chosen].numpy()
+    inputs = prep.transforms()(predictions.data.images[chosen], seed=0)
+    kinds = {"predicted": predictions.predicted, "true": predictions.labels}
+    kinds = kinds if target == "both" else {target: kinds[target]}
+    maps = {kind: cam(network, inputs, labels[chosen], layer) for kind, labels in kinds.items()}
     tiles, captions = [], []
     for place, index in enumerate(chosen.tolist()):
-        true = outputs.classes[int(outputs.labels[index])]
         tiles.append(pixels[place])
-        captions.append(true)
-        for kind, labels in wanted.items():
+        captions.append(predictions.classes[int(predictions.labels[index])])
+        for kind, labels in kinds.items():
             tiles.append(overlay(pixels[place : place + 1], maps[kind][place : place + 1], opacity)[0])
             label = int(labels[index])
-            captions.append(f"{outputs.classes[label]} {float(outputs.probabilities[index, label]):.0%}")
-    per_image = 1 + len(wanted)
-    shown = " and ".join(f"the {kind} class" for kind in wanted)
-    sentence = f"Each image with its true class, and the evidence for {shown} at {layer}: blue none, red most."
+            probability = percent(float(predictions.probabilities[index, label]), 0)
+            captions.append(f"{predictions.classes[label]} {probability}")
+    per_image = 1 + len(kinds)
+    shown = " and ".join(f"the {kind} class" for kind in kinds)
+    caption = (
+        f"Each image with its true class, then the evidence for {shown} at {layer}, with the probability: "
+        "blue is none, red is most."
+    )
     return Section(
         name,
         title,
-        {sentence: image_grid(np.stack(tiles), captions, columns=2 * per_image)},
+        {caption: image_grid(np.stack(tiles), captions, columns=2 * per_image)},
         numbers={"layer": layer, "target": target, "opacity": opacity, "images": chosen.tolist()},
     )

@@ -1,0 +1,107 @@
+"""Which test images each of several runs classifies correctly."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from customresnet.analysis.evaluation.data_options import DataOptions
+from customresnet.analysis.evaluation.predictions import predict
+from customresnet.data import sources
+from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.sources import SourceName
+from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.runs.checkpoint import load_network, read_checkpoint
+from customresnet.runs.record import RunRecord
+from customresnet.runtime.errors import UserError
+
+ALONE = "no other run was tested on the same images"
+
+
+@dataclass
+class Evaluations:
+    """The predictions of runs, as correct or not.
+
+    Attributes:
+        correct: For each set of test images, each run's ``(N,)`` bool by the run's name: whether it classified each
+            image correctly.
+        skipped: Why the other runs were not evaluated, by name.
+    """
+
+    correct: list[dict[str, Tensor]] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The network of a run, and where its test images are."""
+
+    run: str
+    network: nn.Module
+    prep: Preprocessing
+    source: SourceName
+    root: Path | None
+
+    @property
+    def images(self) -> tuple[SourceName, Path | None]:
+        """Equal for networks with the same test images. Only those of ``folder`` depend on the root."""
+        return self.source, self.root.resolve() if self.root and self.source == "folder" else None
+
+
+def evaluate_runs(compared: list[RunRecord], data: DataOptions = DataOptions()) -> Evaluations:
+    """Run each network once over its test images, unless no other run was tested on them."""
+    found = Evaluations()
+    if len(compared) < 2:
+        return found
+    groups: dict[tuple[SourceName, Path | None], list[_Network]] = {}
+    for run in compared:
+        try:
+            network = _load(run, data)
+            groups.setdefault(network.images, []).append(network)
+        except UserError as error:
+            found.skipped[run.name] = _reason(error)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # written by another version, or by hand
+            found.skipped[run.name] = f"its checkpoint or config.yaml is invalid ({' '.join(str(error).split())[:80]})"
+    for group in groups.values():
+        correct = _evaluate(group, found.skipped) if len(group) > 1 else {}
+        if len(correct) > 1:
+            found.correct.append(correct)
+        else:
+            found.skipped |= {network.run: ALONE for network in group if network.run not in found.skipped}
+    return found
+
+
+def _load(run: RunRecord, data: DataOptions) -> _Network:
+    if not run.checkpoint:
+        raise UserError("no checkpoint")
+    checkpoint = read_checkpoint(run.checkpoint)
+    prep = Preprocessing.from_checkpoint(checkpoint)
+    source, root = data.locate(prep, run.config)
+    return _Network(run.name, load_network(checkpoint), prep, source, root)
+
+
+def _evaluate(group: list[_Network], skipped: dict[str, str]) -> dict[str, Tensor]:
+    """Evaluate networks with the same test images. The images are read once for each image size."""
+    read: dict[tuple[Path | None, int], LabelledImages | UserError] = {}
+    correct = {}
+    for network in group:
+        key = network.root, network.prep.image_size
+        if key not in read:
+            try:
+                sources.download(network.source, network.root)
+                read[key] = sources.load(network.source, network.root, "test", network.prep.image_size)
+            except UserError as error:
+                read[key] = error
+        images, classes = read[key], network.prep.classes
+        if isinstance(images, UserError):
+            skipped[network.run] = _reason(images)
+        elif images.classes != classes:
+            skipped[network.run] = f"its classes are {list(classes)}, those of the images {list(images.classes)}"
+        else:
+            correct[network.run] = predict(network.network, images, network.prep).correct
+    return correct
+
+
+def _reason(error: UserError) -> str:
+    """A message for the page, without the backticks that the command line replaces."""
+    return str(error).removeprefix("`ckpt_path` ").replace("`", "")

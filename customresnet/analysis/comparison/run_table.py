@@ -1,0 +1,90 @@
+"""The compared runs as a table: recipe, network, learning rates, accuracy and time."""
+
+from typing import Any
+
+from customresnet.analysis.evaluation.curves import NAMES
+from customresnet.analysis.page import Section
+from customresnet.runs.record import RunRecord
+from customresnet.runtime.formatting import UNKNOWN, duration, learning_rate, percent
+
+WIDTH = 120
+"""Characters in a line of text."""
+DISPENSABLE = ("recipe", "parameters", "best training", "LRMIN", "time", "LRMAX", "network", "epochs")
+"""Columns that ``text_table`` drops, in this order, until the table fits."""
+
+
+def run_table(compared: list[RunRecord]) -> Section:
+    """What each run recorded about itself."""
+    return Section(
+        "runs",
+        "Runs",
+        numbers=[_numbers(run) for run in compared],
+        text=[
+            "Accuracies and times are those that the runs recorded; intervals are Wilson's 95% intervals. LRMAX and "
+            "LRMIN were found by the LR range test, or given."
+        ],
+        table=[_row(run) for run in compared],
+    )
+
+
+def _numbers(run: RunRecord) -> dict[str, Any]:
+    evaluation = run.evaluation
+    (lr_max, origin_max), (lr_min, origin_min) = run.bound("lr_max"), run.bound("lr_min")
+    return {
+        "run": run.name,
+        "recipe": run.recipe,
+        "network": run.network,
+        "parameters": run.parameters,
+        "lr_max": lr_max,
+        "lr_max_origin": origin_max,
+        "lr_min": lr_min,
+        "lr_min_origin": origin_min,
+        "epochs": run.epochs,
+        "planned_epochs": run.planned,
+        "best_training_accuracy": run.best_training,
+        "stage": evaluation.stage,
+        "accuracy": evaluation.accuracy,
+        "correct": evaluation.correct,
+        "images": evaluation.images,
+        "interval": evaluation.interval,
+        "seconds": run.seconds,
+        "remarks": run.remarks,
+    }
+
+
+def _row(run: RunRecord) -> dict[str, Any]:
+    evaluation, interval = run.evaluation, run.evaluation.interval
+    stage = f"{NAMES[evaluation.stage]} " if evaluation.stage == "val" else ""
+    bounds = [
+        f"{learning_rate(rate)} {origin}" if rate else UNKNOWN
+        for rate, origin in (run.bound("lr_max"), run.bound("lr_min"))
+    ]
+    return {
+        "run": run.name,
+        "test accuracy": stage + percent(evaluation.accuracy),
+        "95 % interval": f"{percent(interval[0])} to {percent(interval[1])}" if interval else UNKNOWN,
+        "best training": percent(run.best_training),
+        "epochs": f"{run.epochs} of {run.planned}" if run.planned else str(run.epochs),
+        "time": UNKNOWN if run.seconds is None else duration(run.seconds),
+        "note": "; ".join(run.remarks),
+        "network": run.network or UNKNOWN,
+        "parameters": run.parameters or UNKNOWN,
+        "LRMAX": bounds[0],
+        "LRMIN": bounds[1],
+        "recipe": run.recipe or UNKNOWN,
+    }
+
+
+def text_table(rows: list[dict[str, Any]], width: int = WIDTH) -> str:
+    """The table as aligned text, without notes and without the columns that would make it wider than ``width``."""
+    columns = [column for column in rows[0] if column != "note"]
+    for dropped in ("", *DISPENSABLE):
+        columns = [column for column in columns if column != dropped]
+        cells = [columns, *([f"{row[c]:,}" if isinstance(row[c], int) else row[c] for c in columns] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        if sum(widths) + 2 * (len(widths) - 1) <= width:
+            break
+    return "\n".join(
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        for line in cells
+    )

@@ -1,0 +1,179 @@
+"""The layers of a network: output shapes, parameters, FLOPs and receptive fields for one image."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from customresnet.analysis.network.receptive_field import Field, receptive_fields
+from customresnet.runtime.errors import UserError
+
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of a module that calls no other module. Lengths are in pixels of the image, along either side.
+
+    Attributes:
+        name: Class and row number, as torchsummary counts them: "Conv2d-1".
+        path: The module's name in the network.
+        shape: Output shape for one image: ``(C, H, W)`` or ``(C,)``.
+        parameters: Parameters, including frozen ones.
+        flops: Floating-point operations for one image: 2 for each multiply-add of a convolution or matrix product,
+            padding included. Biases, norms, activations, pooling and sums do not count.
+        receptive_field: Pixels that a unit of the output depends on, padding included. None, like the next three, if
+            unknown.
+        jump: Distance between the fields of neighboring units: the total stride.
+        start: Center of the first unit's field; the center of the first pixel is 0.5.
+        padding: Pixels by which the first unit's field begins before the image.
+    """
+
+    name: str
+    path: str
+    shape: tuple[int, ...]
+    parameters: int
+    flops: int
+    receptive_field: int | None
+    jump: int | None
+    start: float | None
+    padding: int | None
+
+
+@dataclass(frozen=True)
+class NetworkProfile:
+    """The layers of a network in order of execution.
+
+    Attributes:
+        network: Name of its class.
+        image_size: Side of the images in pixels.
+        layers: Its layers.
+        totals: Sums over the network; sizes in MiB with torchsummary's arithmetic for one image: 4 bytes a number, and
+            each layer's output and its gradient in the forward/backward pass.
+        logits: Receptive field of the logits; None if unknown.
+        unknown: Why some receptive fields are unknown; empty if all are known.
+    """
+
+    network: str
+    image_size: int
+    layers: list[Layer]
+    totals: dict[str, float]
+    logits: Field | None
+    unknown: str
+
+
+def profile(network: nn.Module, image_size: int = 32) -> NetworkProfile:
+    """Profile a network that maps images ``(N, 3, H, W)`` to logits, on a copy.
+
+    Raises:
+        UserError: It does not take images of this size.
+    """
+    fields = receptive_fields(network, image_size)
+    try:
+        calls, flops = _calls(network, image_size, "meta")
+    except Exception:  # its forward may read values, or create tensors on the CPU
+        try:
+            calls, flops = _calls(network, image_size, "cpu")
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(
+                f"{type(network).__name__} does not take images of `image_size` {image_size} ({reason})"
+            ) from error
+    layers = []
+    for number, call in enumerate(calls, start=1):
+        field = next(iter(fields.layers.get(call.path, [])), None)
+        fields.layers[call.path] = fields.layers.get(call.path, [])[1:]
+        layers.append(
+            Layer(
+                name=f"{call.kind}-{number}",
+                path=call.path,
+                shape=call.shape,
+                parameters=call.parameters,
+                flops=call.flops,
+                receptive_field=field.size if field else None,
+                jump=field.jump if field else None,
+                start=field.start if field else None,
+                padding=field.padding if field else None,
+            )
+        )
+    totals = _totals(network, layers, flops, image_size)
+    return NetworkProfile(type(network).__name__, image_size, layers, totals, fields.logits, fields.unknown)
+
+
+def layer_table(network: nn.Module, image_size: int = 32) -> list[Layer]:
+    """The layers of ``profile``."""
+    return profile(network, image_size).layers
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a module, before its receptive field is known; see ``Layer``."""
+
+    kind: str
+    path: str
+    shape: tuple[int, ...]
+    parameters: int
+    flops: int
+
+
+def _calls(network: nn.Module, image_size: int, device: str) -> tuple[list[_Call], int]:
+    """The calls of modules that call no other module, and the FLOPs of the whole network, for one image."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = copy.deepcopy(network).eval().to(device=device, dtype=torch.float32)
+    counter = FlopCounterMode(display=False)
+    calls: list[_Call] = []
+    starts: list[tuple[int, int]] = []  # for each module being called, the calls and FLOPs before it
+
+    def start(*_: object) -> None:
+        starts.append((len(calls), counter.get_total_flops()))
+
+    for name, module in network.named_modules():
+
+        def end(module: nn.Module, _: object, output: object, path: str = name) -> None:
+            before, flops = starts.pop()
+            if before == len(calls):  # it called no other module
+                shape, size = _shape(output), parameter_count(module)
+                calls.append(_Call(type(module).__name__, path, shape, size, counter.get_total_flops() - flops))
+
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):  # the user's hooks are not called
+            hooks.clear()
+        if name:
+            module.register_forward_pre_hook(start)
+            module.register_forward_hook(end)
+    with counter:
+        network.forward(torch.zeros(1, 3, image_size, image_size, device=device))  # not compiled
+    return calls, counter.get_total_flops()
+
+
+def _shape(output: Any) -> tuple[int, ...]:
+    """Shape of an output, or of the first tensor of several, for one image."""
+    if isinstance(output, tuple | list) and output:
+        return _shape(output[0])
+    return tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _totals(network: nn.Module, layers: list[Layer], flops: int, image_size: int) -> dict[str, float]:
+    parameters = parameter_count(network)
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    input_mb = 4 * 3 * image_size**2 / MIB
+    pass_mb = 2 * 4 * sum(math.prod(layer.shape) for layer in layers) / MIB
+    parameters_mb = 4 * parameters / MIB
+    return {
+        "parameters": parameters,
+        "trainable": trainable,
+        "non_trainable": parameters - trainable,
+        "multiply_adds": flops // 2,
+        "flops": flops,
+        "input_mb": input_mb,
+        "forward_backward_mb": pass_mb,
+        "parameters_mb": parameters_mb,
+        "total_mb": input_mb + pass_mb + parameters_mb,
+    }
