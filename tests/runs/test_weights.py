@@ -10,17 +10,18 @@ from PIL import Image
 from safetensors import safe_open
 
 from customresnet.runs import folders as runs
+from customresnet.runs.checkpoint import read_checkpoint
 from customresnet.runs import weights
-from customresnet.runs.records import read_record
+from customresnet.runs.files import read_record
 from tests.conftest import read_json
 
 
 @pytest.fixture(scope="module")
 def shipped(small_run, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoint = runs.read_checkpoint(small_run / "checkpoints" / "last.ckpt")
-    records = {name: read_record(name, small_run) for name in weights.RECORDED}
-    label = weights.write(path, checkpoint, records, source="digits")
+    checkpoint = read_checkpoint(small_run / "checkpoints" / "last.ckpt")
+    records = {name: read_record(name, small_run) for name in weights.RECORDS}
+    label = weights.write_weights(path, checkpoint, records, source="digits")
     result = read_json(small_run / "result.json")
     assert label == (
         f"custom_resnet, {result['parameters']:,} parameters, trained on digits for 2 epochs: "
@@ -31,7 +32,7 @@ def shipped(small_run, tmp_path_factory) -> Path:
 
 def test_they_are_the_runs_weights_and_say_what_they_are(shipped, small_run):
     saved = torch.load(small_run / "checkpoints" / "last.ckpt", weights_only=True)
-    read = runs.read_checkpoint(shipped)
+    read = read_checkpoint(shipped)
     assert read["state_dict"].keys() == saved["state_dict"].keys()
     assert all(torch.equal(read["state_dict"][name], saved["state_dict"][name]) for name in saved["state_dict"])
     assert read["hyper_parameters"]["width"] == 8

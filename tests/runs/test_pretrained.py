@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from customresnet.data.sources import CIFAR10_CLASSES
+from customresnet.data.sources.cifar import CIFAR10_CLASSES
 from customresnet.runs import folders as runs
-from customresnet.runs.weights import read
+from customresnet.runs.weights import read_weights
 from tests.conftest import read_json
 
 
