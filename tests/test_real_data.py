@@ -1,4 +1,4 @@
-"""The contract on the real images: CIFAR10_ROOT=cifar10.zip make test runs these."""
+"""Tests on the real CIFAR-10 images: run them with CIFAR10_ROOT=cifar10.zip make test."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,10 @@ from customresnet.runs import weights
 from tests.conftest import read_json
 
 ROOT = os.environ.get("CIFAR10_ROOT")
-REAL = Path(ROOT or ".").resolve()  # each command of a test runs in a folder of its own
+REAL = Path(ROOT or ".").resolve()  # commands in tests run in another folder
 pytestmark = [
     pytest.mark.real_data,
-    pytest.mark.skipif(not ROOT, reason="CIFAR10_ROOT names no folder or .zip of the images"),
+    pytest.mark.skipif(not ROOT, reason="CIFAR10_ROOT is not set to a folder or .zip of the images"),
 ]
 
 
@@ -37,17 +37,15 @@ def test_counts_classes_and_steps(module):
     assert sum(len(labels) for _, labels in module.test_dataloader()) == 10_000
 
 
-def test_the_constants_are_those_of_the_training_images(module):
+def test_mean_and_std_are_those_of_the_training_images(module):
     pixels = module.train_images.images.view(-1, 3).double() / 255
     assert pixels.mean(0).tolist() == pytest.approx(CIFAR10_MEAN, abs=5e-5)
     assert pixels.std(0, correction=0).tolist() == pytest.approx(CIFAR10_STD, abs=5e-5)
 
 
-def test_the_weights_that_ship_are_as_good_as_their_label_says(run):
-    outcome = run(
-        "test", "--ckpt_path", "pretrained", "--data.source", "folder", "--data.root", str(Path(ROOT).resolve())
-    )
+def test_the_pretrained_weights_reach_their_recorded_accuracy(run):
+    outcome = run("test", "--ckpt_path", "pretrained", "--data.source", "folder", "--data.root", str(REAL))
     assert outcome.code == 0, outcome.err
     correct = read_json(Path("lightning_logs/pretrained/test.json"))["test/correct"]
-    said = weights.read_weights(runs.SHIPPED)["result"]["test/correct"]
-    assert correct == pytest.approx(said, abs=15)  # another processor rounds otherwise
+    recorded = weights.read_weights(runs.SHIPPED)["result"]["test/correct"]
+    assert correct == pytest.approx(recorded, abs=15)  # processors round differently

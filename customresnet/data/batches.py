@@ -1,30 +1,34 @@
-"""Which images make up each batch; draws depend on (seed, epoch) and on the process and batch, or on the image."""
+"""From images in memory to batches. Every random value depends only on (seed, epoch) and on the batch or the image."""
 
 import math
+import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from customresnet.data.labelled_images import LabelledImages
-from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
 from customresnet.data.transforms.batch_backend import BatchBackend
+from customresnet.data.transforms.selection import TransformBackend
 
 Batch = tuple[Tensor, Tensor]
+"""Images ``(N, 3, H, W)`` float32 and labels ``(N,)`` int64."""
 
 
 @dataclass(frozen=True)
-class BatchRequest:
-    """One batch to make.
+class BatchIndices:
+    """The images of a batch, and the seeds of their augmentation.
 
     Attributes:
-        indices: Which images, ``(N,)`` int64.
-        seed: Of this batch's augmentation, for an engine that draws image after image.
-        epoch_seed: Of the epoch's, for an engine whose draws depend on the image, not on the batch it is in.
+        indices: ``(N,)`` int64.
+        seed: Seed of this batch, for a backend that draws image by image.
+        epoch_seed: Seed of the epoch, for a backend whose random values depend on the image alone.
     """
 
     indices: Tensor
@@ -32,70 +36,105 @@ class BatchRequest:
     epoch_seed: int
 
 
-class SeededBatchSampler(Sampler[BatchRequest]):
-    """The batches of an epoch, in order. Lightning calls ``set_epoch`` before each epoch."""
+class SeededBatchSampler(DistributedSampler[BatchIndices]):
+    """The batches of one process in an epoch.
+
+    Each pass moves on to the next epoch. Lightning sets the epoch itself, with ``set_epoch``, before each one.
+    As a ``DistributedSampler`` it is left alone by Lightning, which would divide the batches among processes again.
+
+    Args:
+        size: Number of images.
+        batch_size: Images in a batch; the last one may be smaller.
+        seed: Seed of the order and of the batches' seeds.
+        shuffle: Draw a new order in each epoch. Every process then has the same number of batches, for which the first
+            images may come twice. Otherwise all images come once, in order.
+        rank: Number of this process.
+        world_size: Number of processes.
+    """
 
     def __init__(self, size: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world_size: int = 1):
-        self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
-        self.rank, self.world_size = rank, world_size
-        self.epoch = 0
-        self.first = 0  # where the next pass begins, for a run resumed within an epoch
+        super().__init__(range(size), world_size, rank, shuffle, seed)  # type: ignore[arg-type]
+        self.size, self.batch_size = size, batch_size
+        self.first_batch = 0  # where passes begin, for a run resumed within an epoch
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[BatchRequest]:
-        epoch_seed = derive_seed(self.seed, self.epoch)
+    def __iter__(self) -> Iterator[BatchIndices]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        epoch_seed = derive_seed(self.seed, epoch)
         if self.shuffle:
             order = torch.randperm(self.size, generator=torch.Generator().manual_seed(epoch_seed))
-            # Every process must take the same number of steps, or the gradient exchange hangs.
-            order = torch.cat([order, order[: -self.size % self.world_size]])
+            # Processes that take different numbers of steps would wait for each other's gradients forever.
+            order = torch.cat([order, order[: -self.size % self.num_replicas]])
         else:
             order = torch.arange(self.size)
-        for number, indices in enumerate(order[self.rank :: self.world_size].split(self.batch_size)):
-            if number >= self.first:
-                yield BatchRequest(indices, derive_seed(self.seed, self.epoch, self.rank, number), epoch_seed)
+        for number, indices in enumerate(order[self.rank :: self.num_replicas].split(self.batch_size)):
+            if number >= self.first_batch:
+                yield BatchIndices(indices, derive_seed(self.seed, epoch, self.rank, number), epoch_seed)
 
     def __len__(self) -> int:
-        mine = math.ceil((self.size - (0 if self.shuffle else self.rank)) / self.world_size)
-        return math.ceil(mine / self.batch_size)
+        own = math.ceil((self.size - (0 if self.shuffle else self.rank)) / self.num_replicas)
+        return math.ceil(own / self.batch_size)
+
+
+class InMemoryDataset(Dataset[Batch]):
+    """Images in memory, prepared batch by batch. Its length is the number of images."""
+
+    def __init__(self, data: LabelledImages, backend: TransformBackend) -> None:
+        self.data, self.backend = data, backend
+
+    def __getitem__(self, batch: BatchIndices) -> Batch:
+        images, indices = self.data.images, batch.indices.to(self.data.images.device, non_blocking=True)
+        if isinstance(self.backend, BatchBackend):
+            prepared = self.backend(images, indices, batch.epoch_seed)
+        else:
+            prepared = self.backend(images[indices], batch.seed)
+        return prepared, self.data.labels[indices]
+
+    def __len__(self) -> int:
+        return len(self.data)
 
 
 class TrainingLoader(DataLoader[Batch]):
-    """A loader whose pass begins at the batch that the trainer is at: 0, or later in a run resumed within an epoch."""
+    """A DataLoader that resumes within an epoch: each pass begins at the trainer's batch.
+
+    Attributes:
+        trainer: The trainer that iterates over the loader, if any.
+    """
 
     sampler: SeededBatchSampler
     trainer: pl.Trainer | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        # As a generator this runs at the first batch, when Lightning has restored its progress. Its own way, the
-        # loader's state_dict, comes too late for a loader that was asked for the number of its steps before.
-        self.sampler.first = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        # A generator runs this at the first batch, after Lightning has restored its progress. load_state_dict would
+        # come too late: Lightning calls it before that if the number of steps was asked for earlier.
+        self.sampler.first_batch = 0
+        if self.trainer is not None and self.trainer.training:
+            self.sampler.first_batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        """Nothing: it tells Lightning that this loader can be resumed."""
+        """Return nothing. The method tells Lightning that the loader can be resumed."""
         return {}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing to load."""
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Load nothing."""
 
 
-class InMemoryDataset(Dataset[Batch]):
-    """Images in memory, indexed by whole batches."""
+def worker_options(num_workers: int | Literal["auto"], device: torch.device) -> dict[str, Any]:
+    """A DataLoader's options for its worker processes.
 
-    def __init__(self, data: LabelledImages, engine: AlbumentationsBackend | BatchBackend) -> None:
-        self.data, self.engine = data, engine
-
-    def __getitem__(self, request: BatchRequest) -> Batch:
-        images, indices = self.data.images, request.indices.to(self.data.images.device, non_blocking=True)
-        if isinstance(self.engine, BatchBackend):
-            prepared = self.engine(images, indices, request.epoch_seed)
-        else:
-            prepared = self.engine(images[indices], request.seed)
-        return prepared, self.data.labels[indices]
+    Args:
+        num_workers: Number of them. auto is none on a CPU, else one less than there are cores, but at most 8.
+        device: Device that trains.
+    """
+    if num_workers == "auto":
+        num_workers = 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
+    if num_workers == 0:
+        return {"num_workers": 0}
+    # fork is unsafe once torch has started threads; forkserver is spawn with a shorter start-up
+    start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    return {"num_workers": num_workers, "persistent_workers": True, "multiprocessing_context": start_method}
 
 
 def derive_seed(*numbers: int) -> int:
-    """Mix several integers into one 32-bit seed."""
+    """Derive a 32-bit seed from several integers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""A labelled image set in memory."""
+"""LabelledImages: a labelled image set in memory."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +10,9 @@ Split = Literal["train", "test"]
 DEFAULT_IMAGE_SIZE = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """A whole split in memory.
+    """A split, or a part of one, in memory.
 
     Attributes:
         images: ``(N, H, W, 3)`` uint8, RGB.

@@ -1,9 +1,20 @@
+"""Batches of the data module: sharding, randomness, workers, partitions, resuming, and checks of the options."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader, DistributedSampler
 
 from customresnet import Augmentation, CIFAR10DataModule
-from customresnet.data.batches import SeededBatchSampler
+from customresnet.data.batches import Batch, InMemoryDataset, SeededBatchSampler
+from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.data.transforms.policy import ColorJitter, ShiftScaleRotate
+from customresnet.data.transforms.selection import select_backend
 from customresnet.runtime.errors import UserError
 
 
@@ -14,69 +25,119 @@ def digits(**options) -> CIFAR10DataModule:
     return module
 
 
+def tensors(batches: Iterable[Batch]) -> list[torch.Tensor]:
+    """Images and labels of all batches, in turn."""
+    return [tensor for batch in batches for tensor in batch]
+
+
+def equal(first: Iterable[torch.Tensor], second: Iterable[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def epochs(module: CIFAR10DataModule, count: int = 2) -> list[list[torch.Tensor]]:
-    """All training batches (images and labels, flat) of the first epochs, as Lightning asks for them."""
+    """The training batches of the first epochs, requested as Lightning does."""
     loader, seen = module.train_dataloader(), []
     for epoch in range(count):
         loader.sampler.set_epoch(epoch)
-        seen.append([tensor for batch in loader for tensor in batch])
+        seen.append(tensors(loader))
     return seen
 
 
-def test_cifar10_has_98_steps_an_epoch_and_the_short_batch_is_kept():
-    requests = SeededBatchSampler(50_000, 512, 0, shuffle=True)
-    sizes = [len(r.indices) for r in requests]
-    assert (len(requests), len(sizes), sizes[-1], sum(sizes)) == (98, 98, 336, 50_000)
+def served(loader: DataLoader) -> LabelledImages:
+    """The images that a loader prepares."""
+    assert isinstance(loader.dataset, InMemoryDataset)
+    return loader.dataset.data
+
+
+# ----------------------------------------------------------------------------------------------------- order and shards
+
+
+def test_an_epoch_of_cifar10_has_98_steps_with_a_short_last_batch():
+    sampler = SeededBatchSampler(50_000, 512, 0, shuffle=True)
+    sizes = [len(batch.indices) for batch in sampler]
+    assert (len(sampler), len(sizes), sizes[-1], sum(sizes)) == (98, 98, 336, 50_000)
 
 
 @pytest.mark.parametrize(("size", "world_size"), [(10, 1), (10, 2), (11, 2), (7, 4)])
-def test_processes_share_an_epoch_and_all_take_the_same_number_of_steps(size, world_size):
+def test_processes_share_the_images_and_train_for_equally_many_steps(size, world_size):
     shards = [SeededBatchSampler(size, 2, 0, shuffle=True, rank=r, world_size=world_size) for r in range(world_size)]
-    seen = [torch.cat([request.indices for request in shard]).tolist() for shard in shards]
-    assert {len(list(shard)) for shard in shards} == {len(shards[0])}
+    batches = [list(shard) for shard in shards]
+    seen = [torch.cat([batch.indices for batch in shard]).tolist() for shard in batches]
+    assert {len(shard) for shard in batches} == {len(shards[0])}
     assert {index for shard in seen for index in shard} == set(range(size))
     assert sum(map(len, seen)) - size < world_size
-    rest = [SeededBatchSampler(size, 2, 0, shuffle=False, rank=r, world_size=world_size) for r in range(world_size)]
-    evaluated = [i for shard in rest for request in shard for i in request.indices.tolist()]
-    assert sorted(evaluated) == list(range(size))  # in evaluation none may count twice
-    assert [len(shard) for shard in rest] == [len(list(shard)) for shard in rest]
+    shards = [SeededBatchSampler(size, 2, 0, shuffle=False, rank=r, world_size=world_size) for r in range(world_size)]
+    evaluated = [index for shard in shards for batch in shard for index in batch.indices.tolist()]
+    assert sorted(evaluated) == list(range(size))  # an evaluation counts no image twice
+    assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]
 
 
-def test_every_epoch_shows_every_image_once_in_an_order_of_its_own():
-    requests = SeededBatchSampler(1000, 64, 5, shuffle=True)
+def test_lightning_does_not_shard_the_batches_again():
+    """A Trainer with ``use_distributed_sampler``, its default, replaces every other kind of sampler."""
+    module = digits()
+    assert all(
+        isinstance(loader.sampler, DistributedSampler)
+        for loader in (module.train_dataloader(), module.test_dataloader())
+    )
+
+
+def test_every_epoch_shows_every_image_once_in_its_own_order():
+    sampler = SeededBatchSampler(1000, 64, 5, shuffle=True)
     orders = []
     for epoch in range(2):
-        requests.set_epoch(epoch)
-        orders.append(torch.cat([r.indices for r in requests]).tolist())
+        sampler.set_epoch(epoch)
+        orders.append(torch.cat([batch.indices for batch in sampler]).tolist())
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(1000))
     assert orders[0] != orders[1]
 
 
-def test_the_same_pixels_with_0_1_and_2_workers_and_none_twice():
+@pytest.mark.parametrize(("engine", "num_workers"), [("albumentations", 0), ("batch", 0), ("albumentations", 2)])
+def test_passes_of_a_plain_loop_are_epochs(engine, num_workers):
+    loader = digits(train_size=600, engine=engine, num_workers=num_workers).train_dataloader()
+    passes = [tensors(loader) for _ in range(2)]
+    expected = epochs(digits(train_size=600, engine=engine))
+    assert equal(passes[0], expected[0])
+    assert equal(passes[1], expected[1])
+    assert not torch.equal(passes[0][1], passes[1][1])
+
+
+def test_a_pass_that_is_left_early_counts_as_an_epoch():
+    module = digits()
+    loader = module.train_dataloader()
+    first, second = (next(iter(loader)) for _ in range(2))
+    expected = epochs(module)
+    assert equal(first, expected[0][:2])
+    assert equal(second, expected[1][:2])
+
+
+# ---------------------------------------------------------------------------------------------------------- randomness
+
+
+def test_pixels_do_not_depend_on_workers_and_batches_differ():
     alone = epochs(digits())
     for workers in (1, 2):
-        for mine, theirs in zip(alone, epochs(digits(num_workers=workers)), strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        for own, others in zip(alone, epochs(digits(num_workers=workers)), strict=True):
+            assert equal(own, others)
     batches = [tensor[:50] for epoch in alone for tensor in epoch[::2]]
     assert not any(torch.equal(a, b) for i, a in enumerate(batches) for b in batches[:i])
 
 
-def test_two_images_of_a_batch_are_cut_in_different_places():
+def test_images_of_a_batch_have_holes_in_different_places():
     module = digits(augment=Augmentation(pad=0, flip=0, cutout=8))
     images, _ = next(iter(module.train_dataloader()))
     holes = {tuple(torch.nonzero((image == 0).all(0))[0].tolist()) for image in images}
     assert len(holes) > 100
 
 
-def test_with_the_batch_engine_an_image_looks_the_same_in_any_batch_and_process_of_an_epoch():
+def test_with_the_batch_backend_an_image_does_not_depend_on_its_batch():
     def seen(epoch: int, **options) -> dict[bytes, torch.Tensor]:
-        """Each training image of the epoch by its own pixels."""
+        """Each prepared training image of an epoch, by its original pixels."""
         module = digits(engine="batch", **options)
+        assert isinstance(module.transforms(augment=True), BatchBackend)
         loader = module.train_dataloader()
         loader.sampler.set_epoch(epoch)
-        requests = list(loader.sampler)
-        assert module.transforms(augment=True).__class__.__name__ == "BatchBackend"
-        originals = [image for request in requests for image in module.train_images.images[request.indices]]
+        originals = [image for batch in loader.sampler for image in module.train_images.images[batch.indices]]
+        loader.sampler.set_epoch(epoch)
         prepared = [image for images, _ in loader for image in images]
         return {original.numpy().tobytes(): image for original, image in zip(originals, prepared, strict=True)}
 
@@ -87,86 +148,196 @@ def test_with_the_batch_engine_an_image_looks_the_same_in_any_batch_and_process_
         assert sum(torch.equal(whole[key], changed[key]) for key in whole) < 20
 
 
-def test_all_test_images_are_served_in_order_without_randomness():
+# ------------------------------------------------------------------------------------------------------ with a Trainer
+
+
+class FirstBatches(pl.LightningModule):
+    """Keep the labels of the batches that a Trainer passes on, and train nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.labels: list[torch.Tensor] = []
+        self.images: list[torch.Tensor] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        self.labels.append(batch[1])
+
+    def predict_step(self, images: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return images
+
+    def configure_optimizers(self) -> None:
+        return None
+
+
+def plain_trainer(tmp_path: Path, **options: Any) -> pl.Trainer:
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return pl.Trainer(accelerator="cpu", default_root_dir=tmp_path, enable_model_summary=False, **quiet, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}])
+def test_a_trainer_sets_the_epochs(tmp_path, options):
+    model, module = FirstBatches(), digits(train_size=600, **options)
+    plain_trainer(tmp_path, max_epochs=3).fit(model, datamodule=module)
+    expected = [labels for epoch in epochs(digits(train_size=600), 3) for labels in epoch[1::2]]
+    assert equal(model.labels, expected)
+
+
+def test_after_fit_the_training_loader_starts_at_the_first_batch(tmp_path):
+    model, module = FirstBatches(), digits()
+    plain_trainer(tmp_path, max_epochs=1).fit(model, datamodule=module)
+    assert equal(tensors(module.train_dataloader()), epochs(digits(), 1)[0])
+
+
+def test_predict_gets_the_test_images_in_order_without_labels(tmp_path):
+    model, module = FirstBatches(), digits()
+    images: Any = plain_trainer(tmp_path).predict(model, datamodule=module)
+    assert [len(batch) for batch in images] == [256, 104]
+    assert equal(images, tensors(module.test_dataloader())[::2])
+
+
+def test_a_run_on_the_cpu_pins_no_memory_even_if_there_is_a_gpu(monkeypatch):
     module = digits()
-    first, second = ([batch for batch in module.test_dataloader()] for _ in range(2))
-    assert torch.equal(torch.cat([labels for _, labels in first]), module.test_images.labels)
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not any(loader.pin_memory for loader in (module.train_dataloader(), module.test_dataloader()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "batch"),
+    [
+        ({}, True),
+        ({"device": torch.device("cpu")}, False),
+        ({"num_workers": 0}, True),
+        ({"num_workers": 2}, False),
+        ({"image_bytes": 251}, False),
+        ({"augmentation": Augmentation(gray=0.1)}, False),
+        ({"engine": "albumentations"}, False),
+        ({"engine": "batch", "device": torch.device("cpu")}, True),
+    ],
+)
+def test_auto_is_batch_on_a_gpu_with_enough_memory_unless_an_option_needs_albumentations(monkeypatch, changed, batch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1000))
+    options = {"engine": "auto", "augmentation": Augmentation(), "num_workers": "auto", "image_bytes": 249}
+    backend = select_backend(**{**options, "device": torch.device("cuda:0"), **changed})
+    assert (backend is BatchBackend) == batch
+
+
+def test_the_device_decides_which_transforms_auto_uses(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 10**9))
+    module = digits()
+    assert isinstance(module.transforms(augment=True, device=torch.device("cuda:0")), BatchBackend)
+    assert not isinstance(module.transforms(augment=True), BatchBackend)
+
+
+# ------------------------------------------------------------------------------------------------- splits of the images
+
+
+def test_test_images_are_served_in_order_without_randomness():
+    module = digits()
+    first, second = tensors(module.test_dataloader()), tensors(module.test_dataloader())
+    assert torch.equal(torch.cat(first[1::2]), module.test_images.labels)
+    assert equal(first, second)
     assert len(module.test_images) == 360
+
+
+def test_the_length_of_a_dataset_is_the_number_of_images():
+    module = digits(val_size=200)
+    loaders: list[Any] = [module.train_dataloader(), module.val_dataloader(), module.test_dataloader()]
+    assert [len(loader.dataset) for loader in loaders] == [1237, 200, 360]
 
 
 def test_held_out_images_are_stratified_seeded_and_not_trained_on():
     module, again, other = digits(val_size=200), digits(val_size=200), digits(val_size=200, seed=1)
+    held_out = [served(data.val_dataloader()) for data in (module, again, other)]
     labels = torch.cat([labels for _, labels in module.val_dataloader()])
     assert torch.bincount(labels).tolist() == pytest.approx([20] * 10, abs=1)
     assert len(module.train_images) == 1437 - 200
     whole = {image.numpy().tobytes() for image in digits().train_images.images}
-    parts = [{image.numpy().tobytes() for image in part.images} for part in (module.train_images, module._val)]
+    parts = [{image.numpy().tobytes() for image in part.images} for part in (module.train_images, held_out[0])]
     assert not parts[0] & parts[1]
     assert parts[0] | parts[1] == whole
-    assert torch.equal(module._val.images, again._val.images)
-    assert not torch.equal(module._val.images, other._val.images)
+    assert torch.equal(held_out[0].images, held_out[1].images)
+    assert not torch.equal(held_out[0].images, held_out[2].images)
 
 
-def test_a_part_of_the_training_images_is_stratified_seeded_and_held_out_images_are_not_in_it():
+def test_train_size_is_stratified_seeded_and_excludes_held_out_images():
     module, again, other = (digits(train_size=300, val_size=200, seed=seed) for seed in (0, 0, 1))
     assert torch.bincount(module.train_images.labels).tolist() == pytest.approx([30] * 10, abs=2)
     assert torch.equal(module.train_images.images, again.train_images.images)
     assert not torch.equal(module.train_images.images, other.train_images.images)
-    parts = [{image.numpy().tobytes() for image in part.images} for part in (module.train_images, module._val)]
+    held_out = served(module.val_dataloader())
+    parts = [{image.numpy().tobytes() for image in part.images} for part in (module.train_images, held_out)]
     assert len(parts[0]) == 300
     assert not parts[0] & parts[1]
     assert module.count_training_images() == 300
     assert len(digits(train_size=1437).train_images) == 1437
 
 
-def test_a_run_on_the_cpu_pins_no_memory_though_there_be_a_gpu(monkeypatch):
+def test_without_held_out_images_the_test_images_are_evaluated():
     module = digits()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert not any(loader.pin_memory for loader in (module.train_dataloader(), module.test_dataloader()))
+    assert served(module.val_dataloader()) is module.test_images
 
 
-def test_without_held_out_images_evaluation_sees_the_test_images():
-    module = digits()
-    assert module.val_dataloader().dataset.data is module.test_images
+@pytest.mark.parametrize(
+    ("stage", "val_size", "has_training_images"),
+    [(None, 0, True), ("fit", 0, True), ("validate", 200, True), ("validate", 0, False), ("test", 200, False)],
+)
+def test_setup_reads_what_a_stage_needs(stage, val_size, has_training_images):
+    module = CIFAR10DataModule(source="digits", val_size=val_size)
+    module.setup(stage)
+    assert len(module.test_images) == 360
+    if has_training_images:
+        assert len(module.train_images) == 1437 - val_size
+    else:
+        with pytest.raises(UserError, match=r'call setup\("fit"\) first'):
+            module.train_dataloader()
+
+
+def test_images_that_have_not_been_read_raise():
+    with pytest.raises(UserError, match=r"the test images have not been read; call setup\(\) first"):
+        CIFAR10DataModule(source="digits").test_dataloader()
+
+
+# -------------------------------------------------------------------------------------------------------------- options
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "--data.batch_size must be at least 1; received 0"),
-        ({"batch_size": 1438}, "--data.batch_size 1438 is larger than the 1437 training images"),
-        ({"val_size": -1}, "--data.val_size must be 0 or more; received -1"),
-        ({"val_size": 1437}, "--data.val_size 1437 does not fit the 1437 training images"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1; received 0"),
+        ({"batch_size": 1438}, "`batch_size` 1438 is larger than the 1437 training images"),
+        ({"val_size": -1}, "`val_size` must be at least 0; received -1"),
+        ({"val_size": 1437}, "`val_size` 1437 does not fit the 1437 training images"),
         ({"val_size": 5}, "choose from 10 to 1427, or 0"),
-        ({"train_size": 5}, "--data.train_size 5 does not fit the 1437 training images of 10 classes"),
+        ({"train_size": 5}, "`train_size` 5 does not fit the 1437 training images of 10 classes"),
         ({"train_size": 1300, "val_size": 200}, "choose from 10 to 1227, or 1237"),
-        ({"num_workers": -1}, "--data.num_workers must be 0 or more"),
-        ({"num_workers": 2, "engine": "batch"}, "--data.engine batch needs no workers; received --data.num_workers 2"),
+        ({"num_workers": -1}, "`num_workers` must be at least 0, or auto; received -1"),
+        ({"num_workers": 2, "engine": "batch"}, "`engine` batch needs no workers; received `num_workers` 2"),
         (
             {"engine": "batch", "augment": Augmentation(gray=0.1)},
-            "--data.engine batch does not move or recolour images; received --data.augment.gray 0.1",
+            "`engine` batch does not support `augment.gray`; received 0.1",
         ),
-        ({"std": (0.2, 0.0, 0.2)}, "--data.std must be positive"),
-        ({"image_size": 16}, "--data.image_size must be at least 32"),
-        ({"augment": Augmentation(flip=2)}, "--data.augment.flip is a probability"),
-        ({"augment": Augmentation(gray=-1)}, "--data.augment.gray is a probability"),
+        ({"std": (0.2, 0.0, 0.2)}, "`std` must be positive"),
+        ({"seed": -1}, "`seed` must be at least 0; received -1"),
+        ({"image_size": 16}, "`image_size` must be at least 32"),
+        ({"augment": Augmentation(flip=2)}, "`augment.flip` must be from 0 to 1; received 2"),
+        ({"augment": Augmentation(gray=float("nan"))}, "`augment.gray` must be from 0 to 1; received nan"),
         (
             {"augment": Augmentation(shift_scale_rotate=ShiftScaleRotate(p=1.5))},
-            "--data.augment.shift_scale_rotate.p is a probability, from 0 to 1; received 1.5",
+            "`augment.shift_scale_rotate.p` must be from 0 to 1; received 1.5",
         ),
         (
             {"augment": Augmentation(shift_scale_rotate=ShiftScaleRotate(rotate=200))},
-            "--data.augment.shift_scale_rotate.rotate must be from 0 to 180 degrees; received 200",
+            "`augment.shift_scale_rotate.rotate` must be from 0 to 180 degrees; received 200",
         ),
         (
             {"augment": Augmentation(color_jitter=ColorJitter(hue=0.6))},
-            "--data.augment.color_jitter.hue must be from 0 to 0.5; received 0.6",
+            "`augment.color_jitter.hue` must be from 0 to 0.5; received 0.6",
         ),
-        ({"augment": Augmentation(pad=40)}, "--data.augment.pad must be from 0 to 31"),
-        ({"augment": Augmentation(cutout=33)}, "--data.augment.cutout must be from 0 to 32"),
+        ({"augment": Augmentation(pad=40)}, "`augment.pad` must be from 0 to 31 pixels; received 40"),
+        ({"augment": Augmentation(cutout=33)}, "`augment.cutout` must be from 0 to 32 pixels; received 33"),
     ],
 )
-def test_a_wrong_option_is_named(options, message):
+def test_an_invalid_option_raises(options, message):
     with pytest.raises(UserError, match=message):
         digits(**options)

@@ -1,9 +1,10 @@
-"""The augmentation policy image by image, with Albumentations."""
+"""The transform backend that prepares images one by one, with Albumentations."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,40 +12,61 @@ from torch import Tensor
 
 from customresnet.data.transforms.policy import Augmentation, Channels
 
+if TYPE_CHECKING:
+    from albumentations import BasicTransform, Compose
+
 
 @dataclass(frozen=True)
 class Step:
     """One step of the policy.
 
     Attributes:
-        words: What it does.
+        description: What it does.
         done: What an image is after it.
-        build: Gives Albumentations' transform.
+        build: Creates Albumentations' transform.
     """
 
-    words: str
+    description: str
     done: str
-    build: Callable[[], Any]
+    build: Callable[[], "BasicTransform"]
 
 
 class AlbumentationsBackend:
-    """Apply the policy image by image with Albumentations.
+    """Augment and normalise images one by one.
 
-    Holes are cut after normalising and filled with 0, which is the mean exactly.
+    Every random value is a pure function of the seed of a batch. Cutout follows normalisation and fills with 0, which
+    is exactly the mean.
 
     Args:
-        augmentation: The policy.
-        mean: Per-channel mean of pixels scaled to [0, 1].
-        std: Per-channel standard deviation of the same.
+        augmentation: The augmentation policy.
+        mean: Per-channel mean of pixels in [0, 1].
+        std: Per-channel standard deviation of pixels in [0, 1].
         image_size: Side of the images in pixels.
     """
 
     def __init__(self, augmentation: Augmentation, mean: Channels, std: Channels, image_size: int) -> None:
         self.augmentation, self.mean, self.std, self.image_size = augmentation, mean, std, image_size
-        self._compose: Any = None
+        self._compose: Compose | None = None
+
+    def __call__(self, images: Tensor, seed: int) -> Tensor:
+        """Prepare a batch: ``(N, H, W, 3)`` uint8 to ``(N, 3, H, W)`` float32 in channels_last memory format.
+
+        Equal seeds give equal pixels in every process.
+        """
+        if self._compose is None:
+            self._compose = _albumentations().Compose([step.build() for step in self.steps()])
+        self._compose.set_random_seed(seed)
+        prepared = np.stack([self._compose(image=image)["image"] for image in images.numpy()])
+        return torch.from_numpy(prepared).permute(0, 3, 1, 2)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compose": None}  # each worker builds its own
+
+    def __str__(self) -> str:
+        return " -> ".join(step.description for step in self.steps())
 
     def steps(self) -> Iterator[Step]:
-        """The policy, in order."""
+        """The steps in order, without those that are switched off."""
         a, size = self.augmentation, self.image_size
         if a.pad:
             yield Step(f"Pad {a.pad} (to {size + 2 * a.pad}x{size + 2 * a.pad}, {a.border})", "padded", self._pad)
@@ -53,8 +75,8 @@ class AlbumentationsBackend:
             yield Step(f"HorizontalFlip p={a.flip:g}", "flipped", lambda: _albumentations().HorizontalFlip(p=a.flip))
         g = a.shift_scale_rotate
         if g.p:
-            words = f"ShiftScaleRotate shift={g.shift:g} scale={g.scale:g} rotate={g.rotate:g} p={g.p:g} ({a.border})"
-            yield Step(words, "moved", self._shift_scale_rotate)
+            amounts = f"shift={g.shift:g} scale={g.scale:g} rotate={g.rotate:g}"
+            yield Step(f"ShiftScaleRotate {amounts} p={g.p:g} ({a.border})", "moved", self._shift_scale_rotate)
         c = a.color_jitter
         if c.p:
             amounts = f"{c.brightness:g}/{c.contrast:g}/{c.saturation:g}/{c.hue:g}"
@@ -66,15 +88,10 @@ class AlbumentationsBackend:
             p = f" p={a.cutout_p:g}" if a.cutout_p < 1 else ""
             yield Step(f"Cutout {a.cutout}x{a.cutout}{p} (filled with the mean)", "cutout", self._cutout)
 
-    def _pad(self) -> Any:
+    def _pad(self) -> "BasicTransform":
         return _albumentations().Pad(padding=self.augmentation.pad, border_mode=self._border_mode())
 
-    def _border_mode(self) -> int:
-        import cv2
-
-        return {"reflect_101": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}[self.augmentation.border]
-
-    def _shift_scale_rotate(self) -> Any:
+    def _shift_scale_rotate(self) -> "BasicTransform":
         g = self.augmentation.shift_scale_rotate
         return _albumentations().Affine(
             translate_percent={"x": (-g.shift, g.shift), "y": (-g.shift, g.shift)},
@@ -85,7 +102,7 @@ class AlbumentationsBackend:
             p=g.p,
         )
 
-    def _color_jitter(self) -> Any:
+    def _color_jitter(self) -> "BasicTransform":
         c = self.augmentation.color_jitter
         return _albumentations().ColorJitter(
             brightness=(1 - c.brightness, 1 + c.brightness),
@@ -95,10 +112,10 @@ class AlbumentationsBackend:
             p=c.p,
         )
 
-    def _normalize(self) -> Any:
+    def _normalize(self) -> "BasicTransform":
         return _albumentations().Normalize(mean=self.mean, std=self.std, max_pixel_value=255.0)
 
-    def _cutout(self) -> Any:
+    def _cutout(self) -> "BasicTransform":
         side = (self.augmentation.cutout, self.augmentation.cutout)
         return _albumentations().CoarseDropout(
             num_holes_range=(1, 1),
@@ -108,29 +125,16 @@ class AlbumentationsBackend:
             p=self.augmentation.cutout_p,
         )
 
-    def __call__(self, images: Tensor, seed: int) -> Tensor:
-        """Prepare a batch: ``(N, H, W, 3)`` uint8 -> ``(N, 3, H, W)`` float32 in channels_last memory order.
+    def _border_mode(self) -> int:
+        import cv2
 
-        Equal seeds give equal pixels, whichever process runs this.
-        """
-        if self._compose is None:
-            self._compose = _albumentations().Compose([step.build() for step in self.steps()])
-        self._compose.set_random_seed(seed)
-        prepared = np.stack([self._compose(image=image)["image"] for image in images.numpy()])
-        return torch.from_numpy(prepared).permute(0, 3, 1, 2)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compose": None}  # built anew, late, in each worker
-
-    def __str__(self) -> str:
-        return " -> ".join(step.words for step in self.steps())
+        return {"reflect_101": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}[self.augmentation.border]
 
 
-def _albumentations() -> Any:
-    # Without this the import asks the package registry whether it is up to date.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+def _albumentations() -> ModuleType:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the package registry for updates
     import albumentations
     import cv2
 
-    cv2.setNumThreads(0)  # 32x32 images gain nothing from threads, and workers would fight over the cores
+    cv2.setNumThreads(0)  # threads do not speed up 32x32 images, and would compete with the workers for cores
     return albumentations

@@ -1,6 +1,5 @@
-"""The augmentation policy: pad, random crop, flip, shift, scale, rotate, colours, normalise, cutout."""
+"""The augmentation policy and the normalisation constants."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,13 +18,13 @@ Border = Literal["reflect_101", "replicate"]
 
 @dataclass(frozen=True)
 class ShiftScaleRotate:
-    """Move, enlarge or shrink, and turn an image, each by a random amount.
+    """Shift, scale and rotate an image by random amounts.
 
     Args:
-        shift: Furthest shift along either side, as a share of it.
-        scale: Furthest change of size, as a share of it.
-        rotate: Furthest turn, in degrees.
-        p: Share of the images that this happens to; 0 is off.
+        shift: Maximum shift along each axis, as a fraction of the image size.
+        scale: Maximum change of scale, as a fraction.
+        rotate: Maximum rotation in degrees.
+        p: Probability of applying it; 0 switches it off.
     """
 
     shift: float = 0.1
@@ -36,14 +35,14 @@ class ShiftScaleRotate:
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Change an image's colours, each by a random amount.
+    """Change the colours of an image by random amounts.
 
     Args:
-        brightness: Furthest change of the brightness, as a share of it.
-        contrast: Furthest change of the contrast, likewise.
-        saturation: Furthest change of the saturation, likewise.
-        hue: Furthest turn of the hue, as a share of the colour circle; at most 0.5.
-        p: Share of the images that this happens to; 0 is off.
+        brightness: Maximum change of brightness, as a fraction.
+        contrast: Maximum change of contrast, as a fraction.
+        saturation: Maximum change of saturation, as a fraction.
+        hue: Maximum rotation of the hue, as a fraction of the colour circle; at most 0.5.
+        p: Probability of applying it; 0 switches it off.
     """
 
     brightness: float = 0.3
@@ -55,17 +54,17 @@ class ColorJitter:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image besides normalisation; every part can be switched off with 0.
+    """How training images are augmented. A step is switched off by 0.
 
     Args:
-        pad: Pixels added on each side before a random crop back to the image's size.
+        pad: Pixels added on each side before a random crop to the original size.
         flip: Probability of a horizontal flip.
-        cutout: Side in pixels of the square hole cut wholly inside the image and filled with the mean colour.
+        cutout: Side in pixels of a square hole that lies inside the image and is filled with the mean colour.
         cutout_p: Probability of the hole.
-        border: What lies beyond an image's edge: the image mirrored, or its edge repeated.
+        border: What fills the padding: the mirrored image (reflect_101) or its edge pixels (replicate).
         shift_scale_rotate: Random shift, scale and rotation, after the flip.
         color_jitter: Random brightness, contrast, saturation and hue.
-        gray: Probability of taking all colour away.
+        gray: Probability of conversion to greyscale.
     """
 
     pad: int = 4
@@ -78,46 +77,41 @@ class Augmentation:
     gray: float = 0.0
 
     @classmethod
-    def of(cls, options: dict[str, Any]) -> "Augmentation":
+    def from_config(cls, config: dict[str, Any]) -> "Augmentation":
         """The policy in a run's config.yaml."""
         parts = {"shift_scale_rotate": ShiftScaleRotate, "color_jitter": ColorJitter}
-        return cls(**{name: parts[name](**value) if name in parts else value for name, value in options.items()})
+        return cls(**{name: parts[name](**value) if name in parts else value for name, value in config.items()})
 
-    def check(self, size: int) -> None:
-        """Refuse what makes no sense for images of ``size`` pixels a side."""
+    def check(self, image_size: int) -> None:
+        """Raise a UserError if a value is out of range for images of ``image_size`` pixels a side."""
         geometry, colors = self.shift_scale_rotate, self.color_jitter
-        probabilities = {
-            "flip": self.flip,
-            "gray": self.gray,
-            "cutout_p": self.cutout_p,
-            "shift_scale_rotate.p": geometry.p,
-            "color_jitter.p": colors.p,
-        }
-        for name, p in probabilities.items():
-            if not 0 <= p <= 1:
-                raise UserError(f"--data.augment.{name} is a probability, from 0 to 1; received {p}")
         limits = {
-            "pad": (self.pad, size - 1, " pixels"),
-            "cutout": (self.cutout, size, " pixels"),
+            "pad": (self.pad, image_size - 1, " pixels"),
+            "flip": (self.flip, 1, ""),
+            "cutout": (self.cutout, image_size, " pixels"),
+            "cutout_p": (self.cutout_p, 1, ""),
             "shift_scale_rotate.shift": (geometry.shift, 1, ""),
             "shift_scale_rotate.scale": (geometry.scale, 0.99, ""),
             "shift_scale_rotate.rotate": (geometry.rotate, 180, " degrees"),
+            "shift_scale_rotate.p": (geometry.p, 1, ""),
             "color_jitter.brightness": (colors.brightness, 1, ""),
             "color_jitter.contrast": (colors.contrast, 1, ""),
             "color_jitter.saturation": (colors.saturation, 1, ""),
             "color_jitter.hue": (colors.hue, 0.5, ""),
+            "color_jitter.p": (colors.p, 1, ""),
+            "gray": (self.gray, 1, ""),
         }
         for name, (value, limit, unit) in limits.items():
-            if not 0 <= value <= limit or math.isnan(value):
-                raise UserError(f"--data.augment.{name} must be from 0 to {limit}{unit}; received {value}")
+            if not 0 <= value <= limit:  # true for NaN as well
+                raise UserError(f"`augment.{name}` must be from 0 to {limit}{unit}; received {value}")
 
 
 NO_AUGMENTATION = Augmentation(pad=0, flip=0.0, cutout=0)
-"""Normalise only: how test images are prepared."""
+"""Normalisation only, for test images."""
 
 
 def denormalize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
-    """``(N, 3, H, W)`` normalised floats back to ``(N, H, W, 3)`` uint8 pixels."""
+    """Convert ``(N, 3, H, W)`` normalised floats back to ``(N, H, W, 3)`` uint8 pixels."""
     shape = (1, 3, 1, 1)
     pixels = images.float().cpu() * torch.tensor(std).view(shape) + torch.tensor(mean).view(shape)
     return (pixels * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

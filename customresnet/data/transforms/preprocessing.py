@@ -1,4 +1,4 @@
-"""Preprocessing: how images come to a network, which its checkpoint must carry."""
+"""Preprocessing: how images are prepared for a network."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from customresnet.data.transforms.policy import NO_AUGMENTATION, Channels
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What must be equal between training and any later use of the network."""
+    """What a checkpoint stores of its data, so that images are prepared as in training."""
 
     classes: tuple[str, ...]
     mean: Channels
@@ -19,11 +19,11 @@ class Preprocessing:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any]) -> "Preprocessing":
-        """What a checkpoint was trained with."""
+        """The preprocessing that a checkpoint was trained with."""
         saved = checkpoint["preprocessing"]
         lists = {name: tuple(saved[name]) for name in ("classes", "mean", "std")}
         return cls(**lists, image_size=saved["image_size"], source=saved["source"])
 
-    def engine(self) -> AlbumentationsBackend:
+    def transforms(self) -> AlbumentationsBackend:
         """The transforms of test images."""
         return AlbumentationsBackend(NO_AUGMENTATION, self.mean, self.std, self.image_size)

@@ -1,4 +1,4 @@
-"""The policy against its own words: what is cropped, flipped and cut, and with which constants."""
+"""Each step of the policy, as Albumentations applies it, against an independent computation."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from customresnet.data.transforms.policy import (
 )
 
 
-def engine(augmentation: Augmentation) -> AlbumentationsBackend:
+def backend(augmentation: Augmentation) -> AlbumentationsBackend:
     return AlbumentationsBackend(augmentation, CIFAR10_MEAN, CIFAR10_STD, 32)
 
 
@@ -29,8 +29,8 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_test_images_are_only_normalised_and_never_random(images):
-    first, second = engine(NO_AUGMENTATION)(images, seed=1), engine(NO_AUGMENTATION)(images, seed=2)
+def test_test_images_are_normalised_without_randomness(images):
+    first, second = backend(NO_AUGMENTATION)(images, seed=1), backend(NO_AUGMENTATION)(images, seed=2)
     assert torch.equal(first, second)
     expected = torch.tensor(normalized(images.numpy())).permute(0, 3, 1, 2)
     torch.testing.assert_close(first.double(), expected, rtol=0, atol=1e-5)
@@ -38,8 +38,8 @@ def test_test_images_are_only_normalised_and_never_random(images):
 
 
 @pytest.mark.parametrize(("border", "mode"), [("reflect_101", "reflect"), ("replicate", "edge")])  # numpy's names
-def test_a_crop_is_one_of_the_81_windows_of_the_image_padded_4_pixels_wide(images, border, mode):
-    out = engine(Augmentation(pad=4, flip=0, cutout=0, border=border))(images, seed=3)
+def test_crops_are_windows_of_the_image_padded_by_4_pixels(images, border, mode):
+    out = backend(Augmentation(pad=4, flip=0, cutout=0, border=border))(images, seed=3)
     seen = set()
     for image, result in zip(images.numpy(), out, strict=True):
         padded = normalized(np.pad(image, ((4, 4), (4, 4), (0, 0)), mode=mode))
@@ -47,21 +47,21 @@ def test_a_crop_is_one_of_the_81_windows_of_the_image_padded_4_pixels_wide(image
         found = [at for at, w in windows.items() if np.allclose(w, result.permute(1, 2, 0).numpy(), atol=1e-4)]
         assert len(found) == 1
         seen.add(found[0])
-    assert len(seen) > 30  # 64 draws out of 81
+    assert len(seen) > 30  # of 81 windows, in 64 draws
 
 
 def test_half_of_the_images_are_flipped(images):
-    out = engine(Augmentation(pad=0, flip=0.5, cutout=0))(images, seed=4)
-    plain = engine(NO_AUGMENTATION)(images, seed=0)
+    out = backend(Augmentation(pad=0, flip=0.5, cutout=0))(images, seed=4)
+    plain = backend(NO_AUGMENTATION)(images, seed=0)
     flipped = [torch.equal(o, p.flip(2)) for o, p in zip(out, plain, strict=True)]
     same = [torch.equal(o, p) for o, p in zip(out, plain, strict=True)]
     assert all(f != s for f, s in zip(flipped, same, strict=True))
     assert 20 <= sum(flipped) <= 44  # 64 fair coins: within three standard deviations
 
 
-def test_each_image_loses_one_whole_8x8_square_to_the_mean(images):
-    out = engine(Augmentation(pad=0, flip=0, cutout=8))(images, seed=5)
-    plain = engine(NO_AUGMENTATION)(images, seed=0)
+def test_cutout_fills_one_8x8_square_inside_each_image(images):
+    out = backend(Augmentation(pad=0, flip=0, cutout=8))(images, seed=5)
+    plain = backend(NO_AUGMENTATION)(images, seed=0)
     corners = set()
     for o, p in zip(out, plain, strict=True):
         changed = (o != p).any(dim=0)
@@ -74,85 +74,85 @@ def test_each_image_loses_one_whole_8x8_square_to_the_mean(images):
     assert len(corners) > 50
 
 
-def test_zero_in_a_hole_is_the_mean_colour_exactly(images):
-    out = engine(Augmentation(pad=0, flip=0, cutout=32))(images[:1], seed=0)
+def test_a_hole_shows_the_mean_colour(images):
+    out = backend(Augmentation(pad=0, flip=0, cutout=32))(images[:1], seed=0)
     assert denormalize(out, CIFAR10_MEAN, CIFAR10_STD)[0, 0, 0].tolist() == [round(255 * m) for m in CIFAR10_MEAN]
 
 
-def test_a_share_of_the_images_gets_a_hole(images):
-    out = engine(Augmentation(pad=0, flip=0, cutout=8, cutout_p=0.25))(images.repeat(4, 1, 1, 1), seed=6)
+def test_cutout_p_is_the_probability_of_a_hole(images):
+    out = backend(Augmentation(pad=0, flip=0, cutout=8, cutout_p=0.25))(images.repeat(4, 1, 1, 1), seed=6)
     holes = [int((o == 0).all(dim=0).sum()) for o in out]
     assert set(holes) <= {0, 64}
     assert 43 <= holes.count(64) <= 85  # 64 of 256 expected: within three standard deviations
 
 
-def test_shift_scale_and_rotation_are_as_far_as_they_are_said_to_be():
-    # Each pixel says where it is, so the affine map can be read off the middle of the outcome.
+def test_shift_scale_and_rotation_have_the_given_ranges():
+    # Each pixel encodes its position, so the affine map can be fitted to the middle of the output.
     y, x = np.mgrid[:32, :32]
     image = torch.from_numpy(np.stack([8 * x, 8 * y, np.full_like(x, 128)], axis=2).astype(np.uint8))
     move = ShiftScaleRotate(shift=0.1, scale=0.2, rotate=15, p=0.5)
     policy = Augmentation(pad=0, flip=0, cutout=0, shift_scale_rotate=move)
-    pixels = denormalize(engine(policy)(image.expand(400, -1, -1, -1), seed=7), CIFAR10_MEAN, CIFAR10_STD).numpy()
+    pixels = denormalize(backend(policy)(image.expand(400, -1, -1, -1), seed=7), CIFAR10_MEAN, CIFAR10_STD).numpy()
     middle = (slice(12, 20), slice(12, 20))
     at = np.column_stack([x[middle].ravel() - 15.5, y[middle].ravel() - 15.5, np.ones(64)])
     moved, maps = 0, []
-    for outcome in pixels:
-        source = outcome[middle][..., :2].reshape(-1, 2) / 8.0 - 15.5
-        if np.array_equal(outcome, image.numpy()):
+    for output in pixels:
+        source = output[middle][..., :2].reshape(-1, 2) / 8.0 - 15.5
+        if np.array_equal(output, image.numpy()):
             continue
         moved += 1
         maps.append(np.linalg.lstsq(at, source, rcond=None)[0])
     assert 170 <= moved <= 230  # of 400 fair coins
-    matrices = np.array(maps)  # (n, 3, 2): where an outcome's pixel comes from
+    matrices = np.array(maps)  # (n, 3, 2): from a pixel of the output to its source
     scales = 1 / np.sqrt(np.abs(np.linalg.det(matrices[:, :2])))
     angles = np.degrees(np.arctan2(matrices[:, 0, 1], matrices[:, 0, 0]))
-    shifts = matrices[:, 2] * scales[:, None]  # in pixels of the outcome, up to the rotation
+    shifts = matrices[:, 2] * scales[:, None]  # in pixels of the output, up to the rotation
     distances = np.hypot(*shifts.T)
     for values, low, high in ((scales, 0.8, 1.2), (angles, -15, 15)):
         width = high - low
         assert low - 0.04 * width <= values.min() <= low + 0.1 * width
         assert high - 0.1 * width <= values.max() <= high + 0.04 * width
-    assert 0.7 * 3.2 * 2**0.5 < distances.max() < 1.1 * 3.2 * 2**0.5  # both sides are drawn by themselves
+    assert 0.7 * 3.2 * 2**0.5 < distances.max() < 1.1 * 3.2 * 2**0.5  # the axes are independent
     assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.25
 
 
-def test_brightness_is_multiplied_by_as_much_as_it_is_said_to_be():
+def test_brightness_has_the_given_range():
     image = torch.full((300, 32, 32, 3), 100, dtype=torch.uint8)
     jitter = ColorJitter(brightness=0.3, contrast=0, saturation=0, hue=0, p=0.25)
-    out = engine(Augmentation(pad=0, flip=0, cutout=0, color_jitter=jitter))(image, seed=8)
+    out = backend(Augmentation(pad=0, flip=0, cutout=0, color_jitter=jitter))(image, seed=8)
     values = denormalize(out, CIFAR10_MEAN, CIFAR10_STD)[:, 0, 0, 0].float()
     assert 70 <= values.min() < 78
     assert 122 < values.max() <= 130
     assert 52 <= int((values != 100).sum()) <= 98  # 75 expected
 
 
-def test_gray_takes_the_colour_away(images):
-    out = engine(Augmentation(pad=0, flip=0, cutout=0, gray=1.0))(images, seed=9)
+def test_gray_converts_to_greyscale(images):
+    out = backend(Augmentation(pad=0, flip=0, cutout=0, gray=1.0))(images, seed=9)
     pixels = denormalize(out, CIFAR10_MEAN, CIFAR10_STD).int()
     assert int((pixels[..., 0] - pixels[..., 1]).abs().max()) == 0
     luma = images.float() @ torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
     assert (pixels[..., 0] - luma).abs().max() <= 1
 
 
-def test_denormalize_gives_the_pixels_back(images):
-    assert torch.equal(denormalize(engine(NO_AUGMENTATION)(images, 0), CIFAR10_MEAN, CIFAR10_STD), images)
+def test_denormalize_inverts_normalisation(images):
+    assert torch.equal(denormalize(backend(NO_AUGMENTATION)(images, 0), CIFAR10_MEAN, CIFAR10_STD), images)
 
 
-def test_equal_seeds_give_equal_pixels_and_others_others(images):
+def test_pixels_depend_on_the_seed(images):
     policy = Augmentation()
-    first, again, other = engine(policy)(images, 7), engine(policy)(images, 7), engine(policy)(images, 8)
+    first, again, other = backend(policy)(images, 7), backend(policy)(images, 7), backend(policy)(images, 8)
     assert torch.equal(first, again)
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_the_policy_prints_readably():
-    assert str(engine(Augmentation())) == (
+def test_str_describes_the_policy():
+    assert str(backend(Augmentation())) == (
         "Pad 4 (to 40x40, reflect_101) -> RandomCrop 32 -> HorizontalFlip p=0.5 -> "
         "Normalize mean=(0.4914, 0.4822, 0.4465) std=(0.247, 0.2435, 0.2616) -> Cutout 8x8 (filled with the mean)"
     )
-    assert str(engine(NO_AUGMENTATION)).startswith("Normalize")
+    assert str(backend(NO_AUGMENTATION)).startswith("Normalize")
     everything = Augmentation(0, 0.2, 16, 0.5, "replicate", ShiftScaleRotate(p=0.25), ColorJitter(p=0.25), 0.15)
-    assert str(engine(everything)) == (
+    assert str(backend(everything)) == (
         "HorizontalFlip p=0.2 -> ShiftScaleRotate shift=0.1 scale=0.1 rotate=15 p=0.25 (replicate) -> "
         "ColorJitter 0.3/0.3/0.3/0.2 p=0.25 -> ToGray p=0.15 -> Normalize mean=(0.4914, 0.4822, 0.4465) "
         "std=(0.247, 0.2435, 0.2616) -> Cutout 16x16 p=0.5 (filled with the mean)"

@@ -1,0 +1,42 @@
+"""Select the transform backend."""
+
+from typing import Literal
+
+import torch
+
+from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
+from customresnet.data.transforms.batch_backend import BatchBackend, unsupported_steps
+from customresnet.data.transforms.policy import Augmentation
+
+EngineName = Literal["auto", "albumentations", "batch"]
+TransformBackend = AlbumentationsBackend | BatchBackend
+
+MEMORY_FOR_IMAGES = 0.25
+"""Fraction of a GPU's memory that the images may take up for ``auto`` to keep them there."""
+
+
+def select_backend(
+    engine: EngineName,
+    augmentation: Augmentation,
+    num_workers: int | Literal["auto"],
+    image_bytes: int,
+    device: torch.device,
+) -> type[AlbumentationsBackend] | type[BatchBackend]:
+    """Select the transform backend of an ``engine``. This is where ``auto`` is decided.
+
+    Args:
+        engine: The engine.
+        augmentation: The augmentation policy.
+        num_workers: Worker processes asked for.
+        image_bytes: Size of all images in memory.
+        device: Device that trains.
+    """
+    if engine == "auto":
+        can_batch = (
+            device.type == "cuda"
+            and num_workers in (0, "auto")
+            and not unsupported_steps(augmentation)
+            and image_bytes < MEMORY_FOR_IMAGES * torch.cuda.mem_get_info(device)[1]
+        )
+        engine = "batch" if can_batch else "albumentations"
+    return BatchBackend if engine == "batch" else AlbumentationsBackend
