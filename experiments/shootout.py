@@ -1,9 +1,9 @@
-"""Train the contract and the recipes of the five reports alike, and compare them.
+"""Train the default recipe and those of the five reports under equal conditions, and compare them.
 
-    python benchmarks/shootout.py --data.source folder --data.root cifar10.zip
+    python -m experiments.shootout --data.source folder --data.root cifar10.zip
 
-Each trains for 6 epochs on the same 10,000 training images, its schedule scaled to them, and is tested on all test
-images once, at the end. What is done is skipped, what was interrupted is gone on with: the same command resumes it.
+Each recipe trains for 6 epochs on the same 10,000 training images, with its schedule scaled to that length, and is
+tested once, at the end, on all test images. The same command resumes an interrupted shoot-out: it skips finished runs.
 """
 
 import argparse
@@ -13,38 +13,42 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from customresnet.cli import recipes
-from customresnet.runs import folders as runs
+from customresnet.cli.recipes import recipe_path
+from customresnet.runs import folders
 from customresnet.runtime.files import write_atomically
+from customresnet.runtime.recipes import read_recipe
 
-RECIPES = ("contract", "eva4-s11", "eva7-s9", "era-s10-a", "era-s10-b", "advanced")
+DEFAULT = "default"
+RECIPES = (DEFAULT, "eva4-s11", "eva7-s9", "era-s10-a", "era-s10-b", "advanced")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="All other flags go to fit.", formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog="All other flags are passed to fit.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--epochs", type=int, default=6, help="epochs of each run (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs per run (default: %(default)s)")
     parser.add_argument("--train_size", type=int, default=10_000, help="training images (default: %(default)s)")
-    parser.add_argument("--name", default="shootout", help="what the runs' names begin with (default: %(default)s)")
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES, help="which (default: all)")
+    parser.add_argument("--name", default="shootout", help="prefix of the run names (default: %(default)s)")
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES, help="recipes (default: all)")
     options, flags = parser.parse_known_args()
     shootout = Shootout(options.name, options.epochs, options.train_size, flags)
-    shootout.refuse_other_terms(parser)
+    shootout.check_settings(parser)
     for recipe in options.recipes:
         shootout.train(recipe)
-    command("compare", *(str(shootout.newest(recipe)) for recipe in options.recipes))
+    run_command("compare", *(str(shootout.newest_run(recipe)) for recipe in options.recipes))
 
 
 @dataclass(frozen=True)
 class Shootout:
-    """The terms that all recipes are trained on.
+    """The settings that all recipes share.
 
     Attributes:
-        name: What their runs' names begin with.
-        epochs: Epochs of each.
+        name: Prefix of the run names.
+        epochs: Epochs per run.
         train_size: Training images.
-        flags: Others of fit.
+        flags: Further flags of ``fit``.
     """
 
     name: str
@@ -52,44 +56,44 @@ class Shootout:
     train_size: int
     flags: list[str]
 
-    def refuse_other_terms(self, parser: argparse.ArgumentParser) -> None:
-        """Write the terms down, or compare them with those of the runs that are there."""
-        terms, path = json.dumps(asdict(self), indent=1), Path(runs.LOGS) / f"{self.name}.json"
-        if path.is_file() and path.read_text(encoding="utf-8") != terms:
-            parser.error(f"{path} holds a shoot-out on other terms; give this one another --name")
+    def check_settings(self, parser: argparse.ArgumentParser) -> None:
+        """Record the settings, or exit with an error if existing runs of this name used others."""
+        settings, path = json.dumps(asdict(self), indent=1), Path(folders.LOGS) / f"{self.name}.json"
+        if path.is_file() and path.read_text(encoding="utf-8") != settings:
+            parser.error(f"{path} holds a shoot-out with other settings; choose another --name")
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, terms)
+        write_atomically(path, settings)
 
     def train(self, recipe: str) -> None:
-        """Train one recipe, or go on with it, unless it is done."""
-        folder = self.newest(recipe)
-        if folder and (folder / runs.RESULT).is_file():
-            print(f"{recipe}: done, in {folder}", flush=True)
-        elif folder and (folder / runs.CHECKPOINTS / runs.LAST).is_file():
-            print(f"{recipe}: going on in {folder}", flush=True)
-            command("fit", "--ckpt_path", str(folder), "--report", "false")
+        """Train one recipe: skip a finished run, resume an unfinished one."""
+        folder = self.newest_run(recipe)
+        if folder and (folder / folders.RESULT).is_file():
+            print(f"{recipe}: already finished in {folder}", flush=True)
+        elif folder and folders.last_checkpoint(folder).is_file():
+            print(f"{recipe}: resuming in {folder}", flush=True)
+            run_command("fit", "--ckpt_path", str(folder), "--report", "false")
         else:
             print(f"{recipe}:", flush=True)
-            command("fit", *self.recipe_flags(recipe), "--report", "false", *self.flags)
+            run_command("fit", *self.recipe_flags(recipe), "--report", "false", *self.flags)
 
     def recipe_flags(self, recipe: str) -> list[str]:
-        """A recipe on these terms: its peak lies at the same share of the run, the test images are looked at once."""
+        """The flags that train a recipe for ``epochs``, with its peak at the same fraction of the run."""
         flags = ["--trainer.run_name", f"{self.name}-{recipe}", "--trainer.max_epochs", str(self.epochs)]
         flags += ["--trainer.check_val_every_n_epoch", str(self.epochs), "--data.train_size", str(self.train_size)]
-        if recipe == "contract":  # its bounds are found, its peak is a share of the run already
+        if recipe == DEFAULT:  # its peak is a fraction of the run already
             return flags
-        whole = recipes.read(recipes.path_of(recipe), f"--config {recipe}")
-        peak = whole["model"]["peak_epoch"] * self.epochs / whole["trainer"]["max_epochs"]
+        config = read_recipe(recipe_path(recipe), f"--config {recipe}")
+        peak = config["model"]["peak_epoch"] * self.epochs / config["trainer"]["max_epochs"]
         return ["--config", recipe, *flags, "--model.peak_epoch", str(peak)]
 
-    def newest(self, recipe: str) -> Path | None:
-        """The folder of a recipe's latest run."""
-        folders = runs.versions(Path(), f"{self.name}-{recipe}")
-        return folders[-1] if folders else None
+    def newest_run(self, recipe: str) -> Path | None:
+        """The folder of a recipe's newest run."""
+        versions = folders.versions(Path(), f"{self.name}-{recipe}")
+        return versions[-1] if versions else None
 
 
-def command(*words: str) -> None:
-    """Run one of the project's commands; stop where it stops."""
+def run_command(*words: str) -> None:
+    """Run a command of the package, and exit with its code if it fails."""
     code = subprocess.run([sys.executable, "-m", "customresnet", *words]).returncode
     if code:
         sys.exit(code)

@@ -1,58 +1,64 @@
-"""The museum of mistakes: each exhibit makes the mistake that it says, and no other; what was run is not run again."""
+"""The ablation of mistakes: each variant makes exactly its mistake, and finished runs are not repeated."""
 
 import argparse
 import math
 import sys
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 
+from customresnet import CIFAR10DataModule, ImageClassifier, Trainer, fit
 from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD
 from experiments import mistakes
 from tests.conftest import read_json
 
-TERMS = argparse.Namespace(source="digits", root=None, epochs=2, train_size=200, batch_size=64, width=8)
+ARGS = argparse.Namespace(source="digits", root=None, epochs=2, train_size=200, batch_size=64, width=8)
 STEPS = 2 * math.ceil(200 / 64)
 
 
-def prepare(name: str):
-    return mistakes.prepare(mistakes.EXHIBITS[name], 0, TERMS)
+def prepare(name: str) -> tuple[Trainer, ImageClassifier, CIFAR10DataModule]:
+    return mistakes.prepare(mistakes.VARIANTS[name], 0, ARGS)
 
 
 def last_lr(name: str) -> tuple[float, int]:
-    """The learning rate of the last step, and how many steps there were."""
+    """Train; return the learning rate of the last step and the number of steps."""
     trainer, model, data = prepare(name)
-    trained: list[float] = []
-    model.optimizer_step = lambda epoch, batch, optimizer, closure: (  # type: ignore[method-assign]
-        trained.append(optimizer.param_groups[0]["lr"]),
-        optimizer.step(closure),
-    )
-    trainer.fit(model, data)
-    return trained[-1], len(trained)
+    rates: list[float] = []
+
+    class Recorder(pl.Callback):
+        def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    trainer.callbacks.append(Recorder())  # type: ignore[attr-defined]
+    fit(model, data, trainer, report=False)
+    return rates[-1], len(rates)
 
 
-def batch_of(data, split: str) -> torch.Tensor:
+def batch_of(data: CIFAR10DataModule, split: str) -> torch.Tensor:
+    data.setup("fit")
     return next(iter(data.train_dataloader() if split == "train" else data.test_dataloader()))[0]
 
 
 def test_softmax_before_the_loss_keeps_it_from_falling():
     _, model, _ = prepare("softmax before the loss")
     assert torch.allclose(model.net(torch.randn(4, 3, 32, 32)).sum(1), torch.ones(4))
-    certain = F.cross_entropy(torch.eye(10), torch.arange(10))  # all right, and sure of it
+    certain = F.cross_entropy(torch.eye(10), torch.arange(10))  # correct with probability 1
     assert certain.item() == pytest.approx(math.log(math.e + 9) - 1)
-    assert f"{certain:.2f}" in mistakes.EXHIBITS["softmax before the loss"].words
+    assert f"{certain:.2f}" in mistakes.VARIANTS["softmax before the loss"].description
 
 
-def test_another_std_is_for_test_images_alone():
-    right, wrong = (prepare(name)[2] for name in (mistakes.NONE, "another std at test time"))
+def test_a_different_std_applies_to_test_images_only():
+    right, wrong = (prepare(name)[2] for name in (mistakes.BASELINE, "different std at test time"))
     assert torch.equal(batch_of(wrong, "train"), batch_of(right, "train"))
     std = torch.tensor(CIFAR10_STD).view(3, 1, 1)
     assert torch.allclose(batch_of(wrong, "test") * 0.5, batch_of(right, "test") * std, atol=1e-5)
 
 
 def test_the_raw_mean_fills_one_hole_of_each_image():
-    right, wrong = (batch_of(prepare(name)[2], "train") for name in (mistakes.NONE, "raw mean in the hole"))
+    right, wrong = (batch_of(prepare(name)[2], "train") for name in (mistakes.BASELINE, "cutout with the raw mean"))
     holes = (right == 0).all(1)
     assert holes.sum(dim=(1, 2)).eq(64).all()
     assert torch.equal(wrong[~holes[:, None].expand_as(wrong)], right[~holes[:, None].expand_as(right)])
@@ -60,28 +66,28 @@ def test_the_raw_mean_fills_one_hole_of_each_image():
     assert torch.allclose(filled, torch.tensor(CIFAR10_MEAN).expand_as(filled))
 
 
-def test_the_schedules_end_where_they_say():
+def test_each_schedule_ends_at_its_learning_rate():
     lr_min, lr_max = 1e-4, 2e-3
-    assert last_lr(mistakes.NONE) == (pytest.approx(lr_min), STEPS)
-    lr, steps = last_lr("another horizon")
+    assert last_lr(mistakes.BASELINE) == (pytest.approx(lr_min), STEPS)
+    lr, steps = last_lr("schedule too long")
     assert steps == STEPS
     assert 0.9 * lr_max < lr <= lr_max
     assert last_lr("annihilated schedule") == (pytest.approx(lr_min / 10_000), STEPS)
     assert last_lr("dropped last batch") == (pytest.approx(lr_min), 2 * (200 // 64))
 
 
-def test_the_control_draws_by_other_numbers_what_the_policy_allows():
-    data = prepare("control: batch engine")[2]
+def test_the_control_uses_another_random_stream_of_the_same_policy():
+    data = prepare("control: batch backend")[2]
     batch = batch_of(data, "train")
     assert (batch == 0).all(1).sum(dim=(1, 2)).eq(64).all()
-    other = prepare(mistakes.NONE)[2]
+    other = prepare(mistakes.BASELINE)[2]
     assert not torch.equal(batch, batch_of(other, "train"))
     assert torch.allclose(batch_of(data, "test"), batch_of(other, "test"), atol=1e-5)
 
 
-def test_it_goes_on_where_it_stopped_and_counts_costs_seed_by_seed(tmp_path, monkeypatch, capsys):
-    chosen = {name: mistakes.EXHIBITS[name] for name in (mistakes.NONE, "dropped last batch")}
-    monkeypatch.setattr(mistakes, "EXHIBITS", chosen)
+def test_it_resumes_and_pairs_costs_by_seed(tmp_path, monkeypatch, capsys):
+    chosen = {name: mistakes.VARIANTS[name] for name in (mistakes.BASELINE, "dropped last batch")}
+    monkeypatch.setattr(mistakes, "VARIANTS", chosen)
     output = tmp_path / "mistakes.json"
     words = ["mistakes.py", "--source", "digits", "--train_size", "200", "--batch_size", "64", "--width", "8"]
     words += ["--epochs", "1", "--output", str(output), "--seeds"]
@@ -90,21 +96,26 @@ def test_it_goes_on_where_it_stopped_and_counts_costs_seed_by_seed(tmp_path, mon
     first = read_json(output)["runs"]
     assert all(0 < runs["0"]["test/acc"] < 1 for runs in first.values())
     trained = []
-    figures = iter([{"test/acc": 0.9}, {"test/acc": 0.7}, {"test/acc": 0.5}, {"test/acc": 0.5}])
-    monkeypatch.setattr(mistakes, "train", lambda exhibit, seed, args: trained.append(seed) or next(figures))
+    metrics = iter([{"test/acc": 0.9}, {"test/acc": 0.7}, {"test/acc": 0.5}, {"test/acc": 0.5}])
+
+    def train(variant: mistakes.Variant, seed: int, args: argparse.Namespace) -> dict[str, float]:
+        trained.append(seed)
+        return next(metrics)
+
+    monkeypatch.setattr(mistakes, "train", train)
     monkeypatch.setattr(sys, "argv", [*words, "2"])
     capsys.readouterr()
     mistakes.main()
-    assert trained == [1, 1]  # seed 0 is done
+    assert trained == [1, 1]  # seed 0 is finished
     whole = read_json(output)["runs"]
     assert {name: runs["0"] for name, runs in whole.items()} == {name: runs["0"] for name, runs in first.items()}
-    costs = [100 * (first[mistakes.NONE]["0"]["test/acc"] - first["dropped last batch"]["0"]["test/acc"]), 20.0]
+    costs = [100 * (first[mistakes.BASELINE]["0"]["test/acc"] - first["dropped last batch"]["0"]["test/acc"]), 20.0]
     deviation = abs(costs[0] - costs[1]) / math.sqrt(2)
     assert f"{sum(costs) / 2:+.2f} ± {deviation:.2f}" in capsys.readouterr().out
-    chosen["another horizon"] = mistakes.Exhibit("An exhibit that was not there yet.")
+    chosen["schedule too long"] = mistakes.Variant("A new variant.")
     mistakes.main()
-    assert trained == [1, 1, 0, 1]  # only the new one
+    assert trained == [1, 1, 0, 1]  # only the new variant
     monkeypatch.setattr(sys, "argv", [*words, "1", "--epochs", "2"])
     with pytest.raises(SystemExit):
         mistakes.main()
-    assert "holds runs with another budget" in capsys.readouterr().err
+    assert "holds runs with a different budget" in capsys.readouterr().err
