@@ -15,16 +15,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.ceiling import convolutions, products
 from benchmarks.profiling import profile
 from benchmarks.step import train_step
 from customresnet.data.batches import InMemoryDataset, SeededBatchSampler
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.labelled_images import LabelledImages, Split
 from customresnet.data.sources.cifar import CIFAR10_CLASSES
 from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD, Augmentation
+from customresnet.data.transforms.selection import EngineName
 from customresnet.models import CustomResNet
 from customresnet.runtime.memory import keep_freed_memory
 from customresnet.schedules.one_cycle import OneCycle
@@ -39,6 +41,20 @@ def random_images(count: int) -> LabelledImages:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
     return LabelledImages(images, torch.randint(0, 10, (count,), generator=generator), CIFAR10_CLASSES)
+
+
+class RandomImages(CIFAR10DataModule):
+    """A data module of random images, with nothing to download."""
+
+    def __init__(self, count: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.count = count
+
+    def prepare_data(self) -> None:
+        pass
+
+    def _load(self, split: Split) -> LabelledImages:
+        return random_images(self.count if split == "train" else 512)
 
 
 class Stopwatch:
@@ -70,7 +86,6 @@ def notebook(steps: int, batch_size: int = 512, workers: int = 0) -> dict[str, f
     """The loop of the reports' notebooks: fp32, NCHW, Albumentations per image, DataLoader, plain Adam, tqdm."""
     import albumentations as A
     from albumentations.pytorch import ToTensorV2
-    from torch.utils.data import DataLoader, Dataset
     from tqdm import tqdm
 
     images = random_images((WARM_UP + steps + 1) * batch_size)
@@ -136,7 +151,7 @@ def bare(steps: int, batch_size: int = 512, compile: bool = False, width: int = 
 def fit(
     steps: int,
     batch_size: int = 512,
-    engine: str = "batch",
+    engine: EngineName = "batch",
     compile: bool = False,
     width: int = 64,
     images: int | None = None,
@@ -148,12 +163,7 @@ def fit(
     import pytorch_lightning as pl
 
     from customresnet import ImageClassifier, Trainer
-
-    count = images or (WARM_UP + steps) * batch_size
-
-    class RandomImages(CIFAR10DataModule):
-        def _load(self, split: str) -> LabelledImages:
-            return random_images(count if split == "train" else 512)
+    from customresnet import fit as fit_command
 
     watch = Stopwatch(steps, batch_size)
 
@@ -171,13 +181,14 @@ def fit(
             accelerator="cpu",
         )
         model = ImageClassifier(lr_max=POLICY.lr_max, lr_min=POLICY.lr_min, compile=compile, width=width)
-        trainer.fit(model, RandomImages(batch_size=batch_size, engine=engine))
+        data = RandomImages(images or (WARM_UP + steps) * batch_size, batch_size=batch_size, engine=engine)
+        fit_command(model, data, trainer, report=False)
     return watch.result()
 
 
 def _batches(data: InMemoryDataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for request in SeededBatchSampler(len(data.data), batch_size, 0, shuffle=True):
-        yield data[request]
+    for indices in SeededBatchSampler(len(data.data), batch_size, 0, shuffle=True):
+        yield data[indices]
 
 
 # ------------------------------------------------------------------------------------------------------ input pipelines
@@ -194,12 +205,12 @@ def pipeline(images: int, kind: str = "albumentations", workers: int = 0, batch_
     """
     torch.set_num_threads(1)
     keep_freed_memory()  # as in fit
-    data = random_images(images)
+    loader: DataLoader[Any]
     if kind == "torchvision":
-        loader = _torchvision(data, batch_size)
+        loader = _torchvision(random_images(images), batch_size)
     else:
-        module = CIFAR10DataModule(batch_size=batch_size, engine=kind, num_workers=workers)  # type: ignore[arg-type]
-        module._train = module._test = data
+        module = RandomImages(images, batch_size=batch_size, engine=kind, num_workers=workers)
+        module.setup("fit")
         loader = module.train_dataloader()
     seconds = []
     for _ in range(2):  # the first pass builds the transforms and starts workers
@@ -209,8 +220,7 @@ def pipeline(images: int, kind: str = "albumentations", workers: int = 0, batch_
     return {"images_per_second": count / seconds[-1]}
 
 
-def _torchvision(data: LabelledImages, batch_size: int) -> Any:
-    from torch.utils.data import DataLoader, Dataset
+def _torchvision(data: LabelledImages, batch_size: int) -> DataLoader[Any]:
     from torchvision.transforms import v2
 
     fill = [0.0, 0.0, 0.0]

@@ -1,21 +1,23 @@
-"""The benchmark: every case runs, counts what it says it counts, and the ratios are those of the samples."""
+"""The benchmark: every case runs and measures what it claims, and the ratios follow from the samples."""
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 from benchmarks import cases, run
 from benchmarks.profiling import part_of
 from customresnet import CustomResNet
-from customresnet.analysis.network.architecture import layer_table
+from customresnet.analysis.network.layers import profile
 from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
 from customresnet.data.transforms.batch_backend import BatchBackend
 from tests.conftest import read_json
 
 ROOT = Path(__file__).parents[1]
-MIDDLE_AND_ENDS = ("median", "lowest", "highest")
+SPREAD = ("median", "lowest", "highest")
 
 
 @pytest.mark.parametrize(
@@ -25,9 +27,9 @@ MIDDLE_AND_ENDS = ("median", "lowest", "highest")
         ("bare", {"steps": 1, "batch_size": 4, "compile": False}),
         ("fit", {"steps": 1, "batch_size": 4, "width": 8, "engine": "batch", "compile": False}),
         ("fit", {"steps": 1, "batch_size": 4, "width": 8, "engine": "albumentations", "compile": False}),
-        ("pipeline", {"images": 64, "kind": "batch"}),
-        ("pipeline", {"images": 64, "kind": "albumentations"}),
-        ("pipeline", {"images": 64, "kind": "torchvision"}),
+        ("pipeline", {"images": 64, "kind": "batch", "batch_size": 16}),
+        ("pipeline", {"images": 64, "kind": "albumentations", "batch_size": 16}),
+        ("pipeline", {"images": 64, "kind": "torchvision", "batch_size": 16}),
     ],
 )
 def test_a_case_measures_images_per_second(name, options):
@@ -38,9 +40,14 @@ def test_a_case_measures_images_per_second(name, options):
 
 
 @pytest.mark.parametrize(("engine", "used"), [("batch", BatchBackend), ("albumentations", AlbumentationsBackend)])
-def test_fit_and_the_input_alone_use_the_engine_that_they_name(monkeypatch, engine, used):
+def test_fit_and_the_input_pipeline_use_the_chosen_backend(monkeypatch, engine, used):
     calls, prepare = [], used.__call__
-    monkeypatch.setattr(used, "__call__", lambda self, images, *args: calls.append(1) or prepare(self, images, *args))
+
+    def count(self: Any, images: Tensor, *args: Any) -> Tensor:
+        calls.append(1)
+        return prepare(self, images, *args)
+
+    monkeypatch.setattr(used, "__call__", count)
     cases.fit(steps=1, batch_size=4, width=8, engine=engine)
     trained = len(calls)
     assert trained >= cases.WARM_UP + 1
@@ -48,7 +55,7 @@ def test_fit_and_the_input_alone_use_the_engine_that_they_name(monkeypatch, engi
     assert len(calls) == trained + 2 * 4  # two passes over 64 images
 
 
-def test_the_profile_shares_a_step_out():
+def test_the_profile_divides_a_step_into_parts():
     parts = cases.profile(batch_size=2, steps=1)["parts"]
     assert min(parts.values()) >= 0
     assert parts["convolutions, backward"] > 0
@@ -69,18 +76,18 @@ def test_the_profile_shares_a_step_out():
 
 def test_the_ceiling_counts_the_operations_of_a_training_step():
     measured = cases.convolutions(batch_size=2, seconds=0.01)
-    counted = [layer for layer in layer_table(CustomResNet()) if layer.flops]
+    counted = [layer for layer in profile(CustomResNet()).layers if layer.flops]
     first, *rest = [layer.flops for layer in counted]
-    operations = 2 * first + 3 * sum(rest)  # forward, weights' gradient and, but for the images, the input's
+    operations = 2 * first + 3 * sum(rest)  # forward, gradients of weights and, except for images, of the input
     assert measured["gflops"] * 1e9 / measured["images_per_second"] == pytest.approx(operations)
-    seconds = sum(  # each layer's operations over its speed add up to the whole
+    seconds = sum(  # the layers together take the whole time
         (2 if number == 0 else 3) * layer.flops / (speed * 1e9)
         for number, (layer, speed) in enumerate(zip(counted, measured["layers"].values(), strict=True))
     )
     assert seconds == pytest.approx(1 / measured["images_per_second"])
 
 
-def test_a_stopwatch_leaves_the_warm_up_out(monkeypatch):
+def test_a_stopwatch_ignores_the_warm_up(monkeypatch):
     times = iter([10.0, 14.0])
     monkeypatch.setattr(cases.time, "perf_counter", lambda: next(times))
     watch = cases.Stopwatch(steps=2, batch_size=8)
@@ -88,7 +95,7 @@ def test_a_stopwatch_leaves_the_warm_up_out(monkeypatch):
     assert watch.result() == {"images_per_second": 4.0, "seconds_per_step": 2.0}
 
 
-def test_ratios_are_taken_round_by_round_of_fit_as_it_comes_and_the_fastest_bare_loop():
+def test_ratios_compare_fit_with_the_fastest_bare_loop_of_each_round():
     def speeds(*values: float) -> list[dict[str, float]]:
         return [{"images_per_second": value, "peak_gib": 1 + value / 100} for value in values]
 
@@ -111,7 +118,7 @@ def test_ratios_are_taken_round_by_round_of_fit_as_it_comes_and_the_fastest_bare
     found = run.ratios(samples)
     assert found["fit_over_bare"] == {"median": 0.8, "lowest": 0.8, "highest": 0.9}
     assert found["fit_over_notebook"] == {"median": 4.0, "lowest": 1.8, "highest": 4.0}
-    assert found["overhead_ms"] == {key: pytest.approx(ms) for key, ms in zip(MIDDLE_AND_ENDS, (2, 1, 5), strict=True)}
+    assert found["overhead_ms"] == {key: pytest.approx(ms) for key, ms in zip(SPREAD, (2, 1, 5), strict=True)}
     assert found["ceiling_share"]["median"] == 0.45
     assert found["batch_over_albumentations"]["median"] == 5.0
     assert found["help_over_import"]["median"] == pytest.approx(1.1)
@@ -121,7 +128,7 @@ def test_ratios_are_taken_round_by_round_of_fit_as_it_comes_and_the_fastest_bare
     assert found.keys() - run.ratios(small).keys() == {"large_over_small", "peak_gib"}
 
 
-def test_everything_planned_names_a_case_and_can_be_written_down():
+def test_every_measurement_has_a_case_and_json_options():
     for quick in (True, False):
         for measurement in run.measurements(quick).values():
             assert measurement.case is None or measurement.case in cases.CASES
@@ -129,7 +136,7 @@ def test_everything_planned_names_a_case_and_can_be_written_down():
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1"])
-def test_a_wrong_number_of_rounds_is_named(monkeypatch, capsys, rounds):
+def test_too_few_rounds_are_an_error(monkeypatch, capsys, rounds):
     monkeypatch.setattr(sys, "argv", ["run.py", "--rounds", rounds])
     with pytest.raises(SystemExit) as stop:
         run.main()
@@ -140,11 +147,11 @@ def test_a_wrong_number_of_rounds_is_named(monkeypatch, capsys, rounds):
 @pytest.mark.parametrize(
     ("name", "machine", "count"),
     [
-        ("amd-epyc-2-cores-bf16", "AMD EPYC, 2 cores, with bf16", 3),  # taken before layers were measured one by one
+        ("amd-epyc-2-cores-bf16", "AMD EPYC, 2 cores, with bf16", 3),  # older than the table of single layers
         ("amd-epyc-2-cores", "AMD EPYC, 2 cores, without bf16", 4),
     ],
 )
-def test_the_document_holds_the_tables_of_the_results(name, machine, count):
+def test_the_document_contains_the_tables_of_the_results(name, machine, count):
     document = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
     results = read_json(run.RESULTS / f"{name}.json")
     title, *tables = run.table(results, run.measurements(quick=False)).split("\n\n")

@@ -23,7 +23,6 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.xfail(reason="training imports from commands and cli")
 def test_the_package_keeps_its_contracts():
     done = lint_imports(ROOT)
     assert done.returncode == 0, done.stdout
