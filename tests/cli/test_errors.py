@@ -67,7 +67,7 @@ def one_line(outcome, *parts: str) -> None:
         (["fit", *SMALL, "--trainer.limit_train_batches", "0.01"], ["--trainer", "limit_train_batches"]),
         (["fit", *SMALL, *BOUNDS, "--trainer.val_check_interval", "1000"], ["--trainer", "val_check_interval", "1000"]),
         (["fit", *SMALL, "--trainer.overfit_batches", "2"], ["--trainer.overfit_batches", "limit_train_batches"]),
-        (["fit", *SMALL, "--data.seed", "-1"], ["--data.seed must be 0 or more; received -1"]),
+        (["fit", *SMALL, "--data.seed", "-1"], ["--data.seed must be at least 0; received -1"]),
         (["fit", *SMALL, "--seed_everything", "-1"], ["--seed_everything -1"]),
         (
             ["fit", *SMALL, "--model.peak_epoch", "2", "--trainer.max_steps", "12"],
