@@ -57,10 +57,13 @@ def _evaluate(
         raise UserError(f"{command} needs `ckpt_path`: last, a checkpoint or a run's folder")
     checkpoint = resolve_checkpoint(trainer, ckpt_path)
     evaluate = trainer.test if command == "test" else trainer.validate
-    trainer.loggers = []  # the run has a folder: no new one
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The dirpath has changed")
-        metrics = dict(evaluate(model, datamodule=datamodule, ckpt_path=checkpoint, verbose=False)[0])
+    loggers, trainer.loggers = trainer.loggers, []  # the run has a folder: no new one
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The dirpath has changed")
+            metrics = dict(evaluate(model, datamodule=datamodule, ckpt_path=checkpoint, verbose=False)[0])
+    finally:
+        trainer.loggers = loggers
     stage = "val" if "val/acc" in metrics else "test"
     images = datamodule.val_size if stage == "val" else len(datamodule.test_images)
     limit = trainer.limit_test_batches if command == "test" else trainer.limit_val_batches
