@@ -1,6 +1,7 @@
-"""The classifier: every image counted, Adam along the curve, checkpoints that explain themselves."""
+"""The classifier: its metrics, its optimizer, and what its checkpoints hold."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import customresnet
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
+from customresnet.commands import evaluate
 from customresnet.runtime.errors import UserError
 from customresnet.schedules.schedule import Schedule
 from customresnet.training.mean_loss import MeanLoss
@@ -18,13 +21,13 @@ from tests.conftest import read_json
 def fit(
     tmp_path, epochs: int = 1, callbacks: tuple[pl.Callback, ...] = (), **options
 ) -> tuple[Trainer, ImageClassifier]:
-    """A short run on the digits through the Python interface."""
+    """A short run on the digits through the Python API."""
     data = CIFAR10DataModule(source="digits", batch_size=128, seed=0)
     torch.manual_seed(0)
     model = ImageClassifier(width=4, lr_max=3e-3, lr_min=1e-4, **options)
     settings = {"precision": "32-true", "default_root_dir": str(tmp_path), "enable_progress_bar": False}
     trainer = Trainer(max_epochs=epochs, callbacks=list(callbacks), **settings)
-    trainer.fit(model, datamodule=data)
+    customresnet.fit(model, data, trainer, report=False)
     return trainer, model
 
 
@@ -33,7 +36,11 @@ def trained(tmp_path_factory) -> tuple[Trainer, ImageClassifier]:
     return fit(tmp_path_factory.mktemp("trained"))
 
 
-def test_the_figures_are_the_mean_over_all_test_images(trained):
+def run_folder(trainer: Trainer) -> Path:
+    return Path(trainer.log_dir)
+
+
+def test_metrics_are_means_over_all_test_images(trained):
     trainer, model = trained
     data = trainer.datamodule.test_images
     mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2470, 0.2435, 0.2616])
@@ -43,35 +50,27 @@ def test_the_figures_are_the_mean_over_all_test_images(trained):
     labels = data.labels.numpy()
     shifted = logits - logits.max(1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(360), labels]
-    result = read_json(trainer_folder(trainer) / "result.json")
+    result = read_json(run_folder(trainer) / "result.json")
     assert result["test/loss"] == pytest.approx(losses.mean(), rel=1e-4)
     assert result["test/correct"] == (logits.argmax(1) == labels).sum()
     assert result["test/images"] == 360
 
 
-def trainer_folder(trainer: Trainer):
-    from pathlib import Path
-
-    return Path(trainer.log_dir)
-
-
-def test_adam_takes_the_rates_of_the_curve(trained):
+def test_adam_follows_the_schedule(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer, model = trained
     events = EventAccumulator(trainer.log_dir, {"scalars": 0}).Reload()
-    schedule = Schedule.of(model.policy(), model.new_optimizer(), 12, 12)
+    schedule = Schedule.from_policy(model.policy(), model.new_optimizer(), 12, 12)
     assert [e.value for e in events.Scalars("lr")] == pytest.approx(schedule.lr, rel=1e-6)
     assert [e.value for e in events.Scalars("lr-momentum")] == pytest.approx(schedule.momentum, rel=1e-6)
-    assert (
-        type(trainer.optimizers[0].optimizer if hasattr(trainer.optimizers[0], "optimizer") else trainer.optimizers[0])
-        is torch.optim.Adam
-    )
+    optimizer = trainer.optimizers[0]
+    assert type(getattr(optimizer, "optimizer", optimizer)) is torch.optim.Adam
 
 
-def test_a_checkpoint_loads_alone_and_carries_what_its_use_needs(trained):
+def test_a_checkpoint_loads_without_its_run_and_holds_classes_and_normalization(trained):
     trainer, model = trained
-    path = trainer_folder(trainer) / "checkpoints/last.ckpt"
+    path = run_folder(trainer) / "checkpoints/last.ckpt"
     loaded = ImageClassifier.load_from_checkpoint(path, weights_only=True)
     assert loaded.preprocessing == trainer.datamodule.preprocessing
     assert loaded.preprocessing.classes == tuple("0123456789")
@@ -82,7 +81,7 @@ def test_a_checkpoint_loads_alone_and_carries_what_its_use_needs(trained):
     assert plain["hyper_parameters"]["lr_max"] == 3e-3
 
 
-def test_a_checkpoint_of_the_command_line_loads_alone_too(small_run):
+def test_a_checkpoint_of_the_command_line_loads_without_its_run(small_run):
     path = small_run / "checkpoints/last.ckpt"
     loaded = ImageClassifier.load_from_checkpoint(path, weights_only=True)
     assert loaded.hparams["width"] == 8
@@ -90,28 +89,29 @@ def test_a_checkpoint_of_the_command_line_loads_alone_too(small_run):
     assert loaded(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
-def test_a_checkpoint_meets_other_data_or_another_network_with_an_error(trained):
+def test_other_data_or_another_network_than_the_checkpoints_is_refused(trained):
     trainer, _ = trained
-    path = str(trainer_folder(trainer) / "checkpoints/last.ckpt")
-    tester = Trainer(precision="32-true", enable_progress_bar=False, logger=False)
+    path = str(run_folder(trainer) / "checkpoints/last.ckpt")
+    other = Trainer(precision="32-true", enable_progress_bar=False, logger=False)
     half = CIFAR10DataModule(source="digits", mean=(0.5, 0.5, 0.5))
-    with pytest.raises(UserError, match=r"--data\.mean: received \[0\.5.*trained with \[0\.4914"):
-        tester.test(ImageClassifier(width=4), datamodule=half, ckpt_path=path)
-    with pytest.raises(UserError, match="width: received 8, but the checkpoint was trained with 4"):
-        tester.test(ImageClassifier(width=8), datamodule=CIFAR10DataModule(source="digits"), ckpt_path=path)
+    with pytest.raises(UserError, match=r"`mean`: received \[0\.5.*trained with \[0\.4914"):
+        evaluate.test(ImageClassifier(width=4), half, other, ckpt_path=path)
+    with pytest.raises(UserError, match="`width`: received 8, but the checkpoint was trained with 4"):
+        evaluate.test(ImageClassifier(width=8), CIFAR10DataModule(source="digits"), other, ckpt_path=path)
     with pytest.raises(UserError, match="the data has 10 classes; received"):
-        tester.fit(ImageClassifier(width=4, num_classes=7), datamodule=CIFAR10DataModule(source="digits"))
+        customresnet.fit(ImageClassifier(width=4, num_classes=7), CIFAR10DataModule(source="digits"), other)
 
 
-def test_one_model_and_one_trainer_can_be_used_again(tmp_path):
+def test_a_model_and_a_trainer_can_be_used_again(tmp_path):
     trainer, model = fit(tmp_path)
-    figures = trainer.test(model, trainer.datamodule, ckpt_path="last")
-    assert figures["checkpoint"].endswith("customresnet/version_0/checkpoints/last.ckpt")
-    assert figures["test/loss"] == pytest.approx(trainer.run_log.last["test/loss"], rel=1e-5)
+    logged = read_json(run_folder(trainer) / "result.json")
+    evaluated = evaluate.test(model, trainer.datamodule, trainer, ckpt_path="last")
+    assert evaluated["checkpoint"].endswith("customresnet/version_0/checkpoints/last.ckpt")
+    assert evaluated["test/loss"] == pytest.approx(logged["test/loss"], rel=1e-5)
     assert trainer.logger is not None
     again = Trainer(max_epochs=2, precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False)
-    again.fit(model, datamodule=CIFAR10DataModule(source="digits", batch_size=128, seed=0))
-    assert read_json(trainer_folder(again) / "result.json")["steps"] == 24
+    customresnet.fit(model, CIFAR10DataModule(source="digits", batch_size=128, seed=0), again, report=False)
+    assert read_json(run_folder(again) / "result.json")["steps"] == 24
 
 
 def test_training_changes_every_weight(trained):
@@ -122,8 +122,8 @@ def test_training_changes_every_weight(trained):
     assert same == []
 
 
-class Operations(TorchDispatchMode, pl.Callback):
-    """Count the operators of each training step, the trainer's and the callbacks' own included."""
+class OperatorCounter(TorchDispatchMode, pl.Callback):
+    """Count the operators of each training step, including those of the trainer and the callbacks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,16 +141,16 @@ class Operations(TorchDispatchMode, pl.Callback):
         self.__exit__(None, None, None)
 
 
-def test_no_step_reads_a_figure_off_the_device(tmp_path):
-    """A GPU would have to finish all its work before each."""
-    operations = Operations()
-    fit(tmp_path, callbacks=(operations,))
-    assert len(operations.steps) == 12
-    assert all(step["aten::convolution"] for step in operations.steps)
-    assert [step["aten::_local_scalar_dense"] for step in operations.steps] == [0] * 12
+def test_training_steps_read_no_value_from_the_device(tmp_path):
+    """Each such read would wait until a GPU has finished all its work."""
+    counter = OperatorCounter()
+    fit(tmp_path, callbacks=(counter,))
+    assert len(counter.steps) == 12
+    assert all(step["aten::convolution"] for step in counter.steps)
+    assert [step["aten::_local_scalar_dense"] for step in counter.steps] == [0] * 12
 
 
-def test_a_loss_is_the_mean_over_images_and_never_hides_that_a_run_diverged():
+def test_mean_loss_weights_batches_by_images_and_keeps_nan():
     loss = MeanLoss()
     loss.update(torch.tensor(1.0), 512)
     loss.update(torch.tensor(3.0), 336)
@@ -162,7 +162,7 @@ def test_a_loss_is_the_mean_over_images_and_never_hides_that_a_run_diverged():
     assert loss.compute().item() == 2.0
 
 
-def test_network_and_batches_are_channels_last():
+def test_network_and_activations_are_channels_last():
     model = ImageClassifier(width=8)
     assert model.net.layer1[0].weight.is_contiguous(memory_format=torch.channels_last)
     seen = []
@@ -171,7 +171,7 @@ def test_network_and_batches_are_channels_last():
     assert all(t.is_contiguous(memory_format=torch.channels_last) for t in seen[0])
 
 
-def test_probabilities_are_a_softmax_of_the_logits():
+def test_predict_step_returns_the_softmax_of_the_logits():
     model = ImageClassifier(width=4)
     torch.nn.init.normal_(model.net.head.weight)
     images = torch.randn(3, 3, 32, 32)
@@ -183,44 +183,25 @@ def test_probabilities_are_a_softmax_of_the_logits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 0}, "--model.width must be at least 1; received 0"),
-        ({"dropout": 1.0}, "--model.dropout must be from 0 to below 1; received 1.0"),
-        ({"lr_max": float("nan")}, "--model.lr_max must be positive; received nan"),
-        ({"lr_min": -1.0}, "--model.lr_min must be positive; received -1.0"),
-        ({"peak_epoch": 0}, "--model.peak_epoch must be positive; received 0"),
-        ({"lr_max": 1e-3, "lr_min": 1e-2}, "--model.lr_max 0.001 is below --model.lr_min 0.01"),
-        ({"momentum": (0.9, 1.0)}, "--model.momentum"),
-        ({"weight_decay": -1.0}, "--model.weight_decay must be 0 or more"),
+        ({"width": 0}, "`width` must be at least 1; received 0"),
+        ({"dropout": 1.0}, "`dropout` must be at least 0 and below 1; received 1.0"),
+        ({"lr_max": float("nan")}, "`lr_max` must be positive; received nan"),
+        ({"lr_min": -1.0}, "`lr_min` must be positive; received -1.0"),
+        ({"peak_epoch": 0}, "`peak_epoch` must be positive; received 0"),
+        ({"lr_max": 1e-3, "lr_min": 1e-2}, "`lr_max` 0.001 is below `lr_min` 0.01"),
+        ({"momentum": (0.9, 1.0)}, "`momentum`"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be at least 0; received -1.0"),
     ],
 )
-def test_a_wrong_option_is_named(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         ImageClassifier(**options)
 
 
-@pytest.mark.parametrize("asked", [True, False, "auto"])
-def test_the_network_is_compiled_when_asked_and_the_result_says_so(tmp_path, monkeypatch, asked):
+@pytest.mark.parametrize("compile", [True, False, "auto"])
+def test_compile_true_compiles_the_network_and_is_recorded(tmp_path, monkeypatch, compile):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda network, **options: compiled.append(network))
-    trainer, model = fit(tmp_path, compile=asked)
-    assert compiled == ([model.net] if asked is True else [])
-    assert read_json(trainer_folder(trainer) / "result.json")["compiled"] is (asked is True)
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "expected"),
-    [
-        ("cuda", {}, True),
-        ("cuda", {"benchmark": False}, False),
-        ("cuda", {"deterministic": True}, False),
-        ("cpu", {}, False),
-    ],
-)
-def test_cudnn_tries_its_algorithms_on_a_gpu_unless_told_otherwise(tmp_path, monkeypatch, kind, options, expected):
-    monkeypatch.setattr("customresnet.training.run_trainer.device_kind", lambda accelerator: kind)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    try:
-        Trainer(accelerator="cpu", precision="32-true", logger=False, default_root_dir=str(tmp_path), **options)
-        assert torch.backends.cudnn.benchmark is expected
-    finally:
-        torch.use_deterministic_algorithms(False)
+    trainer, model = fit(tmp_path, compile=compile)
+    assert compiled == ([model.net] if compile is True else [])
+    assert read_json(run_folder(trainer) / "result.json")["compiled"] is (compile is True)

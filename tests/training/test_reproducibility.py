@@ -1,4 +1,4 @@
-"""The same run is the same run: repeated, with bounds given by hand, with workers, and killed and resumed."""
+"""Equal runs are bit-identical: repeated, with given bounds, with workers, killed and resumed, in two processes."""
 
 import os
 import signal
@@ -13,7 +13,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+import customresnet
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
+from customresnet.commands import evaluate
 from tests.conftest import BOUNDS, SMALL, interrupt, read_json
 
 FOLDER = Path("lightning_logs/demo")
@@ -31,7 +33,8 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_run_repeats_itself_with_found_or_given_bounds_and_any_number_of_workers(run):
+@pytest.mark.slow
+def test_runs_are_identical_with_found_or_given_bounds_and_with_any_number_of_workers(run):
     few = [*SMALL, "--data.train_size", "600"]
     find = ["--lr_find.steps", "30"]
     run("fit", *few, *find)
@@ -47,7 +50,8 @@ def test_a_run_repeats_itself_with_found_or_given_bounds_and_any_number_of_worke
     assert metrics(4) != metrics(0)
 
 
-def test_killed_after_an_epoch_and_resumed_it_ends_in_the_same_weights(run, tmp_path):
+@pytest.mark.slow
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(run, tmp_path):
     words = [*SMALL, *BOUNDS, "--trainer.max_epochs", "3", "--model.dropout", "0.1"]
     run("fit", *words)
     command = [sys.executable, "-m", "customresnet", "fit", *words]
@@ -70,25 +74,25 @@ def test_killed_after_an_epoch_and_resumed_it_ends_in_the_same_weights(run, tmp_
     result, whole = read_json(interrupted / "result.json"), read_json(FOLDER / "version_0/result.json")
     assert result["test/acc"] == whole["test/acc"]
     assert result["steps"] == 36
-    refused = run("fit", "--config", "demo", "--ckpt_path", "last")
-    assert refused.code == 2  # it is finished now
+    refused = run("fit", "--config", "demo", "--ckpt_path", "last")  # it has finished now
+    assert refused.code == 2
     assert "no unfinished run" in refused.err
 
 
 @pytest.mark.parametrize("engine", ["albumentations", "batch"])
-def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path, engine):
+def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_one(tmp_path, engine):
     def fit(ckpt_path: str | None = None, *callbacks: pl.Callback) -> dict[str, torch.Tensor]:
         data = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine=engine)
         model = ImageClassifier(width=4, dropout=0.1, lr_max=3e-3, lr_min=1e-4)
         options = {"max_epochs": 2, "logger": False, "enable_progress_bar": False, "default_root_dir": str(tmp_path)}
-        Trainer(callbacks=list(callbacks), **options).fit(model, datamodule=data, ckpt_path=ckpt_path)
+        customresnet.fit(model, data, Trainer(callbacks=list(callbacks), **options), ckpt_path=ckpt_path)
         return model.state_dict()
 
     save = ModelCheckpoint(tmp_path, filename="middle", every_n_train_steps=17, save_top_k=-1)
     torch.manual_seed(0)
     whole = fit(None, save)
     middle = torch.load(tmp_path / "middle.ckpt", weights_only=True)
-    assert middle["global_step"] == 17  # batch 5 of the second epoch's 12
+    assert middle["global_step"] == 17  # batch 5 of 12 in the second epoch
     torch.manual_seed(1)
     assert equal(fit(str(tmp_path / "middle.ckpt")), whole)
 
@@ -97,13 +101,14 @@ TWO_PROCESSES = """
 import pytorch_lightning as pl
 import torch
 
+import customresnet
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.training.callbacks import progress
 
-progress.interactive = lambda: True  # the first process draws a bar, as in a terminal
+progress.interactive = lambda: True  # draw the progress bar, as in a terminal
 
 
-class Seen(pl.Callback):
+class BatchRecorder(pl.Callback):
     def __init__(self):
         self.batches = []
 
@@ -112,70 +117,71 @@ class Seen(pl.Callback):
 
     def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
         if trainer.is_global_zero:
-            trainer.progress_bar_callback.train_progress_bar.last_print_t = 0  # to be drawn again after each step
+            trainer.progress_bar_callback.train_progress_bar.last_print_t = 0  # redraw after every step
 
     def on_train_end(self, trainer, model):
-        torch.save(self.batches, f"seen{trainer.global_rank}.pt")
+        torch.save(self.batches, f"batches{trainer.global_rank}.pt")
 
 
 options = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "precision": "32-true"}
 data = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine="batch")
 model = ImageClassifier(width=4, lr_max=3e-3, lr_min=1e-4)
-trainer = Trainer(max_epochs=2, callbacks=[Seen()], **options)
-trainer.fit(model, datamodule=data)
+customresnet.fit(model, data, Trainer(max_epochs=2, callbacks=[BatchRecorder()], **options), report=False)
 """
 
 
-def test_two_processes_with_the_batch_engine_show_and_count_the_images_that_one_does(tmp_path, monkeypatch):
-    """Each image once an epoch, augmented as one process would; a second time only to make the shares equal."""
+@pytest.mark.slow
+def test_two_processes_train_on_and_count_the_same_images_as_one(tmp_path, monkeypatch):
+    """Each image once an epoch, augmented as in one process; one image twice, so that both get as many."""
     script = tmp_path / "fit.py"
     script.write_text(TWO_PROCESSES)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    words = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 120}
-    done = subprocess.run([sys.executable, script], **words)
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run([sys.executable, script], **options)
     assert done.returncode == 0, done.stderr[-2000:]
-    shares = [torch.load(tmp_path / f"seen{rank}.pt") for rank in range(2)]
+    processes = [torch.load(tmp_path / f"batches{rank}.pt") for rank in range(2)]
     alone = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine="batch")
     alone.setup("fit")
     loader = alone.train_dataloader()
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
         expected = Counter(image.numpy().tobytes() for images, _ in loader for image in images)
-        seen = [[image.numpy().tobytes() for e, images in share if e == epoch for image in images] for share in shares]
+        seen = [[image.numpy().tobytes() for e, images in own if e == epoch for image in images] for own in processes]
         assert len(seen[0]) == len(seen[1]) == 719  # of 1,437
         both = Counter(seen[0] + seen[1])
         assert both.keys() == expected.keys()
         assert (both - expected).total() == 1
     monkeypatch.chdir(tmp_path)
-    together = read_json(Path("lightning_logs/customresnet/version_0/result.json"))
-    options = {"precision": "32-true", "enable_progress_bar": False, "logger": False}
-    figures = Trainer(**options).test(ImageClassifier(width=4), datamodule=alone, ckpt_path="last")
-    assert together["test/images"] == 360
-    assert together["test/correct"] == figures["test/correct"]
-    assert together["test/loss"] == pytest.approx(figures["test/loss"], rel=1e-5)
+    result = read_json(Path("lightning_logs/customresnet/version_0/result.json"))
+    trainer = Trainer(precision="32-true", enable_progress_bar=False, logger=False)
+    evaluated = evaluate.test(ImageClassifier(width=4), alone, trainer, ckpt_path="last")
+    assert result["test/images"] == 360
+    assert result["test/correct"] == evaluated["test/correct"]
+    assert result["test/loss"] == pytest.approx(evaluated["test/loss"], rel=1e-5)
 
 
-def unfinished(run) -> None:
+def make_unfinished_run(run) -> None:
     run("fit", *SMALL, *BOUNDS)
     (FOLDER / "version_0/result.json").unlink()
 
 
-def test_a_resumed_run_may_not_change_its_length(run):
-    unfinished(run)
+def test_a_resumed_run_refuses_another_length(run):
+    make_unfinished_run(run)
     outcome = run("fit", "--ckpt_path", str(FOLDER / "version_0"), "--trainer.max_epochs", "5")
     assert outcome.code == 2
     assert "the checkpoint's schedule is 24 steps long, this run's 60" in outcome.err
     assert "--trainer.max_epochs" in outcome.err
 
 
-def test_a_resumed_run_may_not_change_its_schedule(run):
-    unfinished(run)
+def test_a_resumed_run_refuses_another_schedule(run):
+    make_unfinished_run(run)
     outcome = run("fit", "--ckpt_path", str(FOLDER / "version_0"), "--model.lr_max", "0.1")
     assert outcome.code == 2
     assert "--model.lr_max: received 0.1, but the checkpoint was trained with 0.003" in outcome.err
 
 
-def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
+@pytest.mark.slow
+def test_ctrl_c_keeps_finished_epochs_and_says_how_to_resume(tmp_path):
     words = [*SMALL, *BOUNDS, "--trainer.max_epochs", "200"]
     command = [sys.executable, "-m", "customresnet", "fit", *words]
     child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -185,6 +191,6 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on(tmp_path):
     time.sleep(0.2)
     out, err = interrupt(child)
     assert child.returncode == 1
-    assert "are kept; go on with: fit --ckpt_path" in out
+    assert "are kept; resume with: fit --ckpt_path" in out
     assert "Traceback" not in err.split("Exception ignored")[0]
     assert (tmp_path / FOLDER / "version_0/checkpoints/last.ckpt").exists()
