@@ -5,9 +5,9 @@
 
 A plan (experiments/plans/NAME.yaml) lists cells: a name, and the flags of ``fit`` that it adds to the plan's own. Every
 cell trains with every seed, all cells of the first seed first. A finished run is one JSON line in
-experiments/results/NAME.jsonl: flags, seed, commit, metrics of every epoch, result and PFLOP. The runs lie in ``--work``.
-``run`` can be interrupted at any moment and started again: it skips finished runs and resumes unfinished ones. All other
-flags are passed to ``fit``.
+experiments/results/NAME.jsonl: flags, seed, commit, metrics of every epoch, result and PFLOP. The runs lie in
+``--work``. ``run`` can be interrupted at any moment and started again: it skips finished runs and resumes unfinished
+ones. All other flags are passed to ``fit``.
 """
 
 import argparse
