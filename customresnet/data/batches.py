@@ -39,15 +39,15 @@ class BatchIndices:
 class SeededBatchSampler(DistributedSampler[BatchIndices]):
     """The batches of one process in an epoch.
 
-    Each pass moves on to the next epoch. Lightning sets the epoch itself, with ``set_epoch``, before each one.
-    As a ``DistributedSampler`` it is left alone by Lightning, which would divide the batches among processes again.
+    Each pass is a new epoch: the next one, or the one that ``set_epoch`` sets, which Lightning calls before each pass.
+    In a distributed run, Lightning replaces a sampler that is not a ``DistributedSampler``.
 
     Args:
         size: Number of images.
         batch_size: Images in a batch; the last one may be smaller.
         seed: Seed of the order and of the batches' seeds.
-        shuffle: Draw a new order in each epoch. Every process then has the same number of batches, for which the first
-            images may come twice. Otherwise all images come once, in order.
+        shuffle: Draw a new order each epoch. All processes then get the same number of images, so a few images may be
+            repeated. Otherwise every image comes once, in order.
         rank: Number of this process.
         world_size: Number of processes.
     """
@@ -55,14 +55,14 @@ class SeededBatchSampler(DistributedSampler[BatchIndices]):
     def __init__(self, size: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world_size: int = 1):
         super().__init__(range(size), world_size, rank, shuffle, seed)  # type: ignore[arg-type]
         self.size, self.batch_size = size, batch_size
-        self.first_batch = 0  # where passes begin, for a run resumed within an epoch
+        self.first_batch = 0  # where a pass starts, for a run resumed within an epoch
 
     def __iter__(self) -> Iterator[BatchIndices]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         epoch_seed = derive_seed(self.seed, epoch)
         if self.shuffle:
             order = torch.randperm(self.size, generator=torch.Generator().manual_seed(epoch_seed))
-            # Processes that take different numbers of steps would wait for each other's gradients forever.
+            # With different numbers of steps, processes would wait for each other's gradients forever.
             order = torch.cat([order, order[: -self.size % self.num_replicas]])
         else:
             order = torch.arange(self.size)
@@ -94,25 +94,25 @@ class InMemoryDataset(Dataset[Batch]):
 
 
 class TrainingLoader(DataLoader[Batch]):
-    """A DataLoader that resumes within an epoch: each pass begins at the trainer's batch.
+    """A DataLoader for runs that are resumed within an epoch: a pass starts at the trainer's next batch.
 
     Attributes:
-        trainer: The trainer that iterates over the loader, if any.
+        trainer: The trainer that trains on the batches; None for a plain loop.
     """
 
     sampler: SeededBatchSampler
     trainer: pl.Trainer | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        # A generator runs this at the first batch, after Lightning has restored its progress. load_state_dict would
-        # come too late: Lightning calls it before that if the number of steps was asked for earlier.
+        # A generator's body runs at the first batch, when Lightning has restored its progress. Lightning does not
+        # call load_state_dict on a loader that it created before that, such as one whose steps it has counted.
         self.sampler.first_batch = 0
         if self.trainer is not None and self.trainer.training:
             self.sampler.first_batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        """Return nothing. The method tells Lightning that the loader can be resumed."""
+        """Return nothing; with this method, Lightning considers the loader resumable."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -123,8 +123,8 @@ def worker_options(num_workers: int | Literal["auto"], device: torch.device) -> 
     """A DataLoader's options for its worker processes.
 
     Args:
-        num_workers: Number of them. auto is none on a CPU, else one less than there are cores, but at most 8.
-        device: Device that trains.
+        num_workers: Their number. auto is 0 on a CPU, else one less than the number of cores, but at most 8.
+        device: Device used for training.
     """
     if num_workers == "auto":
         num_workers = 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))

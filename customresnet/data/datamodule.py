@@ -49,8 +49,8 @@ class CIFAR10DataModule(pl.LightningDataModule):
         augment: Augmentation of the training images.
         engine: Transform backend. albumentations prepares images one by one, in the worker processes if there are
             any; batch prepares whole batches, on the GPU if there is one. auto is batch on a GPU that has memory for
-            all images, unless workers are asked for or batch does not support a step of augment.
-        seed: Seed of the order, the augmentation and the split. Default: that of seed_everything.
+            all images, unless num_workers is positive or batch does not support a step of augment.
+        seed: Seed of the order, the augmentation and the split. Default: the seed of seed_everything.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         sources.download(self.source, self.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the images that a stage needs, or all of them, unless they have been read."""
+        """Read the images that a stage needs (None: all images), unless they have been read already."""
         needs_training_images = stage in (None, "fit") or (stage == "validate" and self.val_size > 0)
         if self._train is None and needs_training_images:
             self._train, self._val = self._partition.split(self._load("train"))
@@ -101,7 +101,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
             self._test = self._load("test")
 
     def train_dataloader(self) -> TrainingLoader:
-        """The training images, augmented, in an order of each epoch's own."""
+        """The augmented training images, in a new order each epoch."""
         loader = TrainingLoader(**self._loader_options(self.train_images, augment=True))
         loader.trainer = self.trainer
         return loader
@@ -136,7 +136,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How the test images are prepared, for a checkpoint."""
+        """How the images are prepared; stored in checkpoints."""
         images = self.test_images
         return Preprocessing(images.classes, self.mean, self.std, images.images.shape[1], self.source)
 
@@ -157,11 +157,11 @@ class CIFAR10DataModule(pl.LightningDataModule):
     # ---------------------------------------------------------------------------------------------------------- batches
 
     def transforms(self, *, augment: bool, device: torch.device | None = None) -> TransformBackend:
-        """The transform backend, with augmentation for training images or without for test images.
+        """Create the transform backend: with augmentation for training images, without for test images.
 
         Args:
             augment: Whether to augment.
-            device: Device that trains, by which ``engine`` auto is decided. Default: the trainer's, else the CPU.
+            device: Device used for training, on which ``engine`` auto depends. Default: the trainer's, else the CPU.
         """
         images = (self._train, self._val, self._test)
         image_bytes = sum(part.images.nbytes for part in images if part)

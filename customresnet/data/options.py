@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def check_options(data: "CIFAR10DataModule") -> None:
-    """Raise a UserError if an option has no valid value, whatever the images."""
+    """Raise a UserError if an option is invalid, whatever the images are."""
     if data.batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1; received {data.batch_size}")
     if data.seed < 0:

@@ -230,7 +230,7 @@ def test_a_failed_download_says_what_to_do_instead(archive):
         sources.download("cifar10", archive)
 
 
-def test_nothing_is_downloaded_by_load(archive, monkeypatch):
+def test_load_downloads_nothing(archive, monkeypatch):
     os.unlink(archive / torchvision.datasets.CIFAR10.filename)
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", pytest.fail)
     with pytest.raises(UserError, match=r"CIFAR-10 is not in `root` .*; call prepare_data\(\) first"):

@@ -31,7 +31,7 @@ def decode(name: str, read: Callable[[], bytes]) -> Image.Image:
 
     Args:
         name: Name of the file for the error message.
-        read: Gives its bytes.
+        read: Returns its bytes.
     """
     try:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(read())))

@@ -22,14 +22,14 @@ def select_backend(
     image_bytes: int,
     device: torch.device,
 ) -> type[AlbumentationsBackend] | type[BatchBackend]:
-    """Select the transform backend of an ``engine``. This is where ``auto`` is decided.
+    """Select the transform backend for an ``engine``; this is where ``auto`` is decided.
 
     Args:
-        engine: The engine.
+        engine: Name of the backend, or auto.
         augmentation: The augmentation policy.
-        num_workers: Worker processes asked for.
+        num_workers: Number of worker processes requested.
         image_bytes: Size of all images in memory.
-        device: Device that trains.
+        device: Device used for training.
     """
     if engine == "auto":
         can_batch = (
