@@ -1,4 +1,4 @@
-"""The `compare` command: its figures against the runs' own files, and the page as a user meets it."""
+"""The `compare` command: its numbers against the runs' own files, and its page and messages."""
 
 import csv
 import json
@@ -12,11 +12,11 @@ import yaml
 from scipy.stats import binomtest
 
 from customresnet.analysis.comparison.overlaid_curves import overlaid_curves
-from customresnet.commands.compare import text_table
+from customresnet.analysis.comparison.run_table import text_table
 from customresnet.data import sources
 from customresnet.runs import folders as runs
-from customresnet.runs.found_runs import find_runs, short_names
-from customresnet.runs.recorded_run import RecordedRun
+from customresnet.runs.find import find_runs, short_names
+from customresnet.runs.record import RunRecord
 from tests.conftest import make_tree, read_json, train
 
 REFERENCE = Path(__file__).parents[2] / "lightning_logs/reference"
@@ -30,7 +30,7 @@ def add(run_folder: Path, name: str) -> Path:
 
 
 def worsen(folder: Path) -> None:
-    """Turn some weights of a run's network around, so that it answers otherwise."""
+    """Change the sign of some weights of a run, so that it predicts differently."""
     path = folder / "checkpoints/last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     weights = checkpoint["state_dict"]
@@ -40,7 +40,7 @@ def worsen(folder: Path) -> None:
 
 
 def cut(folder: Path, stage: str = "test") -> None:
-    """Leave of a run what an interruption after its first epoch leaves."""
+    """Keep what a run interrupted after its first epoch would have written."""
     (folder / "result.json").unlink()
     lines = (folder / "metrics.csv").read_text().replace("test/", f"{stage}/").splitlines()
     (folder / "metrics.csv").write_text("\n".join(lines[:2]) + "\n")
@@ -58,13 +58,13 @@ def by_name() -> dict[str, dict]:
 # ------------------------------------------------------------------------------------------------------------ the page
 
 
-def test_every_run_beneath_lightning_logs_has_a_row_a_curve_and_a_place_in_the_tests(run, small_run):
+def test_every_run_in_lightning_logs_is_compared(run, small_run):
     add(small_run, "demo/version_0")
     worsen(add(small_run, "demo/version_1"))
     cut(add(small_run, "demo/version_2"))
     shutil.rmtree(LOGS / "demo/version_2/checkpoints")
     add(REFERENCE, "reference")
-    for _ in range(2):  # the second time with the first one's page among the runs
+    for _ in range(2):  # the second time with the first page among the runs
         outcome = run("compare")
         assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines()[-1] == "comparison: lightning_logs/compare/index.html"
@@ -76,13 +76,13 @@ def test_every_run_beneath_lightning_logs_has_a_row_a_curve_and_a_place_in_the_t
     assert "Not shown" not in page
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page.replace("xlink:", ""))
     assert "#000000" not in page
-    assert all(f"<!-- {name} -->" in section("curves") for name in names)  # the legend's words
-    assert "Not among them: demo/version_2, reference: no checkpoint." in section("differences")
+    assert all(f"<!-- {name} -->" in section("curves") for name in names)  # the legend
+    assert "Not tested: demo/version_2, reference: no checkpoint." in section("differences")
     assert "demo/version_0 and demo/version_1: " in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 120
 
 
-def test_the_table_tells_what_the_runs_wrote_down(run, small_run):
+def test_the_table_shows_what_the_runs_recorded(run, small_run):
     add(small_run, "demo/version_0")
     add(REFERENCE, "reference")
     outcome = run("compare")
@@ -94,7 +94,7 @@ def test_the_table_tells_what_the_runs_wrote_down(run, small_run):
     assert (row["epochs"], row["planned_epochs"], row["remarks"]) == (2, 2, [])
     rows = list(csv.DictReader((small_run / "metrics.csv").open()))
     assert row["best_training_accuracy"] == max(float(line["train/acc"]) for line in rows)
-    assert (reference["network"], reference["recipe"]) == ("custom_resnet", "customresnet")  # its own width
+    assert (reference["network"], reference["recipe"]) == ("custom_resnet", "customresnet")  # its default width
     expected = binomtest(9272, 10_000).proportion_ci(method="wilson")
     assert reference["interval"] == pytest.approx([expected.low, expected.high])
     shown = next(line for line in csv.DictReader((PAGE / "runs.csv").open()) if line["run"] == "reference")
@@ -103,21 +103,21 @@ def test_the_table_tells_what_the_runs_wrote_down(run, small_run):
     assert re.search(r"^reference +92.72% +92.19% to 93.21% ", outcome.out, re.M)
 
 
-def test_a_bound_that_was_not_found_was_given(run, small_run):
+def test_a_bound_that_was_not_found_is_given(run, small_run):
     folder = add(small_run, "demo/version_0")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["model"] |= {"lr_max": 0.01, "width": None}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    found = RecordedRun.from_folder(folder, "a")
+    found = RunRecord.from_folder(folder, "a")
     assert found.bound("lr_max") == (0.01, "given")
     assert found.bound("lr_min")[1] == "found"
     assert found.network == "custom_resnet"
     (folder / "lr_find.json").unlink()
-    assert RecordedRun.from_folder(folder, "a").bound("lr_min")[1] == "given"
+    assert RunRecord.from_folder(folder, "a").bound("lr_min")[1] == "given"
 
 
 @pytest.mark.parametrize(("stage", "shown"), [("test", ""), ("val", "validation ")])
-def test_an_interrupted_run_appears_with_what_it_came_to(run, small_run, stage, shown):
+def test_an_interrupted_run_is_listed_with_what_it_recorded(run, small_run, stage, shown):
     folder = add(small_run, "demo/version_0")
     cut(folder, stage)
     outcome = run("compare", str(folder))
@@ -127,7 +127,7 @@ def test_an_interrupted_run_appears_with_what_it_came_to(run, small_run, stage, 
     row = next(csv.DictReader((PAGE / "runs.csv").open()))
     assert row["test accuracy"] == f"{shown}{float(line[f'{stage}/acc']):.2%}"
     assert (row["95 % interval"], row["time"], row["note"]) == ("-", "-", "unfinished: 1 of 2 epochs")
-    assert row["parameters"] == str(read_json(small_run / "result.json")["parameters"])  # counted, not read
+    assert row["parameters"] == str(read_json(small_run / "result.json")["parameters"])  # counted here
     assert (f"demo/version_0, {shown.strip()}" in section("curves")) == (stage == "val")
 
 
@@ -152,7 +152,7 @@ def test_an_interrupted_run_appears_with_what_it_came_to(run, small_run, stage, 
         ("metrics.csv", None, "no metrics.csv"),
     ],
 )
-def test_a_damaged_run_is_marked_and_breaks_nothing(run, small_run, file, content, remark):
+def test_a_damaged_run_is_marked(run, small_run, file, content, remark):
     folder = add(small_run, "demo/version_0")
     add(small_run, "demo/version_1")
     (folder / file).unlink()
@@ -170,13 +170,13 @@ def test_a_damaged_run_is_marked_and_breaks_nothing(run, small_run, file, conten
 # ------------------------------------------------------------------------------------------------------- which runs
 
 
-def test_runs_are_found_in_order_and_each_once(run, small_run):
+def test_runs_are_found_in_order_and_once(run, small_run):
     for number in (10, 9, 0):
         add(REFERENCE, f"b/version_{number}")
     add(small_run, "a/version_0")
     (LOGS / "a/version_1").mkdir()
-    shutil.copy(REFERENCE / "lr_find.json", LOGS / "a/version_1")  # an LR range test alone is no run
-    (LOGS / "b/circle").symlink_to((LOGS / "b").resolve())
+    shutil.copy(REFERENCE / "lr_find.json", LOGS / "a/version_1")  # the result of an LR range test is not a run
+    (LOGS / "b/loop").symlink_to((LOGS / "b").resolve())
     assert [found.name for found in find_runs(["lightning_logs"])] == [
         *("a/version_0", "b/version_0", "b/version_9", "b/version_10")
     ]
@@ -189,7 +189,7 @@ def test_runs_are_found_in_order_and_each_once(run, small_run):
     assert shipped.name == "advanced_net.safetensors"
 
 
-def test_names_are_short_and_tell_runs_apart():
+def test_names_are_short_and_unique():
     def named(*paths: str) -> list[str]:
         return short_names([Path(path) for path in paths])
 
@@ -200,7 +200,7 @@ def test_names_are_short_and_tell_runs_apart():
     assert named("/x/copied/version_0") == ["copied/version_0"]
 
 
-def test_checkpoints_by_themselves_are_compared_too(run, small_run):
+def test_checkpoints_on_their_own_are_compared_too(run, small_run):
     folder = add(small_run, "demo/version_0")
     shutil.copy(folder / "checkpoints/last.ckpt", folder / "checkpoints/best.ckpt")
     shutil.copy(folder / "checkpoints/last.ckpt", "alone.ckpt")
@@ -210,7 +210,7 @@ def test_checkpoints_by_themselves_are_compared_too(run, small_run):
     assert outcome.out.endswith("comparison: page/index.html\n")
     rows = json.loads(Path("page/runs.json").read_text())
     assert [row["run"] for row in rows] == ["alone.ckpt", "demo/version_0/checkpoints/best.ckpt", "demo/version_0"]
-    assert [row["remarks"] for row in rows] == [["a checkpoint by itself"], ["a checkpoint by itself"], []]
+    assert [row["remarks"] for row in rows] == [["a checkpoint on its own"], ["a checkpoint on its own"], []]
     assert [row["planned_epochs"] for row in rows] == [None, 2, 2]
     assert {(row["network"], row["epochs"], row["parameters"]) for row in rows} == {
         ("custom_resnet, width 8", 2, rows[2]["parameters"])
@@ -222,9 +222,9 @@ def test_checkpoints_by_themselves_are_compared_too(run, small_run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "compare lightning_logs: no such run's folder, checkpoint or folder with runs beneath it"),
-        (["empty"], "compare empty: there is no run in this folder"),
-        (["empty", "nowhere"], "compare empty: there is no run"),
+        ([], "lightning_logs: no such run folder, checkpoint, or folder that contains runs"),
+        (["empty"], "empty: this folder contains no run"),
+        (["empty", "nowhere"], "empty: this folder contains no run"),
         (["bad.ckpt"], "bad.ckpt is truncated or not a checkpoint"),
         ([str(REFERENCE), "--output", "bad.ckpt/page"], "cannot write to --output bad.ckpt/page"),
         ([str(REFERENCE), "--data.source", "nope"], "received nope"),
@@ -240,21 +240,21 @@ def test_a_mistake_is_one_line(run, words, message):
     assert "--ckpt_path" not in outcome.err
 
 
-def test_the_help_says_what_a_run_is(run):
+def test_help_documents_the_positional_runs(run):
     assert re.search(r"runs +Folders of runs, checkpoints", run("compare", "--help").out)
 
 
-# ------------------------------------------------------------------------------------------------------- differences
+# ------------------------------------------------------------------------------------------------------ significance
 
 
 @pytest.fixture(scope="module")
 def good_run(tmp_path_factory) -> Path:
-    """The folder of a run that learned enough on any processor for a worse one to differ by more than chance."""
+    """The folder of a run accurate enough, on any processor, to differ significantly from a worse one."""
     words = ["--data.batch_size", "32", "--model.lr_max", "1e-2", "--model.lr_min", "1e-3"]
     return train(tmp_path_factory.mktemp("good_run"), *words)
 
 
-def test_two_runs_are_paired_image_by_image_and_the_images_read_once(run, good_run, monkeypatch):
+def test_two_runs_are_compared_image_by_image_and_images_are_read_once(run, good_run, monkeypatch):
     add(good_run, "demo/version_0")
     worsen(add(good_run, "demo/version_1"))
     add(REFERENCE, "reference")
@@ -263,12 +263,12 @@ def test_two_runs_are_paired_image_by_image_and_the_images_read_once(run, good_r
     outcome = run("compare")
     assert read == [("digits", None, "test", 32)]
     (pair,) = read_json(PAGE / "differences.json")["pairs"]
-    right = pair["both"] + pair["only_first"], pair["both"] + pair["only_second"]
+    correct = pair["both"] + pair["only_first"], pair["both"] + pair["only_second"]
     assert sum(pair[cell] for cell in ("both", "only_first", "only_second", "neither")) == 360
     assert run("test", "--ckpt_path", "lightning_logs/demo/version_0").code == 0
     assert run("test", "--ckpt_path", "lightning_logs/demo/version_1").code == 0
-    assert right == tuple(read_json(LOGS / f"demo/version_{n}/test.json")["test/correct"] for n in (0, 1))
-    assert pair["difference"] == pytest.approx((right[0] - right[1]) / 360)
+    assert correct == tuple(read_json(LOGS / f"demo/version_{n}/test.json")["test/correct"] for n in (0, 1))
+    assert pair["difference"] == pytest.approx((correct[0] - correct[1]) / 360)
     assert pair["p_value"] == pair["holm"] < 0.05
     (row,) = csv.DictReader((PAGE / "differences.csv").open())
     assert row["verdict"] == "differ: p < 0.0001"
@@ -276,27 +276,27 @@ def test_two_runs_are_paired_image_by_image_and_the_images_read_once(run, good_r
     assert "demo/version_0 and demo/version_1: differ: p < 0.0001; +" in outcome.out
 
 
-def test_more_pairs_are_corrected_and_equal_answers_are_no_difference(run, good_run):
+def test_several_pairs_are_corrected_and_equal_predictions_do_not_differ(run, good_run):
     for number in range(3):
         add(good_run, f"demo/version_{number}")
     worsen(LOGS / "demo/version_2")
     outcome = run("compare")
     pairs = read_json(PAGE / "differences.json")["pairs"]
     assert [pair["holm"] / pair["p_value"] for pair in pairs] == pytest.approx([1, 3, 3])
-    assert "no difference that 360 images could show; +0.00" in outcome.out
-    assert "differ: p < 0.0001 by Holm" in outcome.out
-    assert "Of 3 tests, one in 20 finds a difference by chance" in section("differences").replace("&#39;", "'")
+    assert "no significant difference on 360 images; +0.00" in outcome.out
+    assert "differ: p < 0.0001 (Holm)" in outcome.out
+    assert "one in 20 tests finds a difference where there is none, and these are 3 tests" in section("differences")
     assert "p by Holm" in section("differences")
 
 
-def test_many_pairs_are_only_counted_in_text(run, small_run):
+def test_many_pairs_are_only_counted_on_the_terminal(run, small_run):
     for number in range(6):
         add(small_run, f"demo/version_{number}")
     assert "\n0 of 15 pairs of runs differ\n" in run("compare").out
-    assert section("differences").count("no difference that 360 images could show") == 15
+    assert section("differences").count("no significant difference on 360 images") == 15
 
 
-def test_who_cannot_answer_is_named_with_the_reason(run, small_run):
+def test_runs_that_cannot_be_evaluated_are_named_with_the_reason(run, small_run):
     make_tree(Path("tree"))
     for number in range(5):
         add(small_run, f"demo/version_{number}")
@@ -318,53 +318,53 @@ def test_who_cannot_answer_is_named_with_the_reason(run, small_run):
     assert (
         reasons["demo/version_3"]
         == reasons["demo/version_4"]
-        == ("--data.root moved does not exist; it must be a directory or a .zip")
+        == ("root moved does not exist; it must be a directory or a .zip")
     )
-    assert "Not among them: demo/version_3, demo/version_4: --data.root moved does not exist;" in section("differences")
+    assert "Not tested: demo/version_3, demo/version_4: root moved does not exist;" in section("differences")
     outcome = run("compare", "--data.source", "folder", "--data.root", "tree")
     assert "its classes are ['0', '1', " in outcome.out
     assert "those of the images ['cat', 'dog', 'owl']" in section("differences").replace("&#39;", "'")
 
 
-def test_runs_that_were_not_tested_on_the_same_images_are_not_run(run, small_run, monkeypatch):
+def test_runs_with_different_test_images_are_not_evaluated(run, small_run, monkeypatch):
     monkeypatch.setattr(sources, "load", pytest.fail)
     add(small_run, "demo/version_0")
-    assert "it takes two checkpoints that were tested on the same images" in run("compare").out
+    assert "a test needs two checkpoints with the same test images" in run("compare").out
     checkpoint = torch.load(add(small_run, "demo/version_1") / "checkpoints/last.ckpt", weights_only=True)
     checkpoint["preprocessing"]["source"] = "cifar10"
     torch.save(checkpoint, LOGS / "demo/version_1/checkpoints/last.ckpt")
     outcome = run("compare")
     assert outcome.code == 0, outcome.err
-    assert "demo/version_0, demo/version_1: no other run answers to the same images" in outcome.out
+    assert "demo/version_0, demo/version_1: no other run was tested on the same images" in outcome.out
 
 
 # --------------------------------------------------------------------------------------------------- curves and text
 
 
-def test_many_runs_are_told_apart_by_colour_and_dashes():
-    compared = [RecordedRun.from_folder(REFERENCE, f"run ${number}$") for number in range(14)]
-    compared.append(RecordedRun("empty", Path("empty"), {}, {}, [], {}, []))
-    view = overlaid_curves(compared)
-    accuracy, loss, _ = view.figure.axes
+def test_many_runs_differ_in_color_or_dashes():
+    compared = [RunRecord.from_folder(REFERENCE, f"run ${number}$") for number in range(14)]
+    compared.append(RunRecord("empty", Path("empty"), {}, {}, [], {}, []))
+    curves = overlaid_curves(compared)
+    accuracy, loss, _ = curves.figure.axes
     assert len({(line.get_color(), line.get_linestyle()) for line in accuracy.lines}) == 14
     rows = list(csv.DictReader((REFERENCE / "metrics.csv").open()))
     assert list(accuracy.lines[3].get_ydata()) == [float(row["test/acc"]) for row in rows]
     assert list(loss.lines[3].get_ydata()) == [float(row["train/loss"]) for row in rows]
-    (legend,) = view.figure.legends
+    (legend,) = curves.figure.legends
     assert [text.get_text() for text in legend.get_texts()][13] == r"run \$13\$"
-    assert view.text == ["Without curves: empty."]
-    view.figure.draw_without_rendering()
+    assert curves.text == ["Without curves: empty."]
+    curves.figure.draw_without_rendering()
     ends = legend.get_window_extent()
     assert ends.x0 >= 0
-    assert ends.x1 <= view.figure.bbox.x1
-    assert not any(ends.overlaps(axes.get_tightbbox()) for axes in view.figure.axes)
+    assert ends.x1 <= curves.figure.bbox.x1
+    assert not any(ends.overlaps(axes.get_tightbbox()) for axes in curves.figure.axes)
 
 
-def test_curves_that_nobody_has_are_said_to_be_missing():
-    assert "no run has a metrics.csv" in overlaid_curves([RecordedRun("a", Path("a"), {}, {}, [], {}, [])]).missing
+def test_runs_without_curves():
+    assert "no run has a metrics.csv" in overlaid_curves([RunRecord("a", Path("a"), {}, {}, [], {}, [])]).missing
 
 
-def test_the_text_leaves_out_columns_rather_than_break_lines():
+def test_the_text_table_drops_columns_to_fit():
     row = {"run": "a" * 60, "test accuracy": "90.00%", "note": "n" * 200, "network": "b" * 30, "parameters": 1234567}
     row |= {"epochs": "3 of 24", "recipe": "c" * 40}
     lines = text_table([row, {**row, "run": "short", "parameters": "-"}]).splitlines()

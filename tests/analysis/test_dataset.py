@@ -1,4 +1,4 @@
-"""The `dataset` command: its figures against arithmetic done here, and the page as a user meets it."""
+"""The `dataset` command: its numbers against independent arithmetic, and its page and messages."""
 
 import csv
 import os
@@ -11,14 +11,16 @@ import torch
 
 from customresnet import Augmentation, CIFAR10DataModule
 from customresnet.analysis.dataset.augmentations import augmentation_steps, augmentations
+from customresnet.analysis.dataset.class_counts import class_counts
+from customresnet.analysis.dataset.pixel_statistics import pixel_statistics
 from customresnet.analysis.dataset.samples import class_images, mean_images, sample_predictions
-from customresnet.commands.dataset import class_counts, pixel_statistics
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
 from customresnet.runtime.errors import UserError
 from tests.conftest import make_tree, read_json
 
 ROOT = os.environ.get("CIFAR10_ROOT")
-VIEWS = ["classes", "pixels", "samples", "augmentation", "predictions", "duplicates"]
+SECTIONS = ["classes", "pixels", "samples", "augmentation", "predictions", "duplicates"]
 
 
 @pytest.fixture(scope="module")
@@ -34,37 +36,37 @@ def tree(root: Path, **options) -> CIFAR10DataModule:
     return data
 
 
-def test_counts_are_those_of_the_files(tmp_path):
+def test_counts_equal_those_of_the_files(tmp_path):
     root = make_tree(tmp_path / "tree", each=3)
     (root / "train/dog/0.png").unlink()
     (root / "test/owl/0.png").unlink()
     (root / "test/owl/1.png").unlink()
-    view = class_counts(tree(root))
-    assert view.table == [
+    section = class_counts(tree(root))
+    assert section.table == [
         {"class": "cat", "train": 3, "test": 3},
         {"class": "dog", "train": 2, "test": 3},
         {"class": "owl", "train": 3, "test": 1},
     ]
-    assert view.text == ["8 training images, 7 test images, 3 classes. All are 32x32 pixels, RGB."]
+    assert section.text == ["8 training images, 7 test images, 3 classes. All are 32x32 pixels, RGB."]
     resized = class_counts(tree(root, image_size=40)).text[0]
     assert "All are 40x40 pixels" in resized
-    assert "--data.image_size 40 made them so" in resized
+    assert "Other sizes were resized to --data.image_size 40 and center-cropped." in resized
 
 
-def test_mean_and_std_are_numpys(tmp_path):
+def test_mean_and_std_equal_numpys(tmp_path):
     data = tree(make_tree(tmp_path / "tree"))
     pixels = data.train_images.images.numpy().reshape(-1, 3) / 255
-    view = pixel_statistics(data)
-    assert view.numbers["measured"]["mean"] == pytest.approx(pixels.mean(0), rel=1e-12)
-    assert view.numbers["measured"]["std"] == pytest.approx(pixels.std(0), rel=1e-12)
-    assert view.numbers["used"] == {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2470, 0.2435, 0.2616]}
+    section = pixel_statistics(data)
+    assert section.numbers["measured"]["mean"] == pytest.approx(pixels.mean(0), rel=1e-12)
+    assert section.numbers["measured"]["std"] == pytest.approx(pixels.std(0), rel=1e-12)
+    assert section.numbers["used"] == {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2470, 0.2435, 0.2616]}
     apart = np.abs(np.concatenate([pixels.mean(0) - data.mean, pixels.std(0) - data.std]))
-    assert view.numbers["largest_difference"] == pytest.approx(apart.max())
-    assert view.table[1]["mean"] == f"{pixels[:, 1].mean():.6f}"
-    assert view.table[2]["std, apart"] == f"{apart[5]:.6f}"
+    assert section.numbers["largest_difference"] == pytest.approx(apart.max())
+    assert section.table[1]["mean"] == f"{pixels[:, 1].mean():.6f}"
+    assert section.table[2]["std, apart"] == f"{apart[5]:.6f}"
 
 
-def test_the_constants_it_proposes_are_taken_and_then_agree(run, tmp_path):
+def test_the_suggested_constants_are_accepted_and_match(run, tmp_path):
     make_tree(tmp_path / "tree")
     words = ["dataset", "--data.source", "folder", "--data.root", "tree", "--data.batch_size", "2", "--output", "seen"]
     assert run(*words).code == 0
@@ -75,7 +77,7 @@ def test_the_constants_it_proposes_are_taken_and_then_agree(run, tmp_path):
     assert "those of the training images, rounded to four digits" in Path("seen/index.html").read_text()
 
 
-def test_mean_images_are_numpys_and_an_empty_class_breaks_nothing(digits):
+def test_mean_images_equal_numpys_and_a_class_may_be_empty(digits):
     train = digits.train_images
     means = mean_images(train)
     for label in range(10):
@@ -87,7 +89,7 @@ def test_mean_images_are_numpys_and_an_empty_class_breaks_nothing(digits):
     assert {name: sorted(indices) for name, indices in chosen.items()} == {"a": [0, 1], "none": [], "c": [2, 3, 4]}
 
 
-def test_samples_are_of_their_class_and_follow_the_seed(digits):
+def test_samples_belong_to_their_class_and_depend_on_the_seed(digits):
     train = digits.train_images
     chosen = class_images(train, 10, seed=1).numbers["training_images"]
     for label, indices in enumerate(chosen.values()):
@@ -99,19 +101,21 @@ def test_samples_are_of_their_class_and_follow_the_seed(digits):
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 @pytest.mark.parametrize("augment", [Augmentation(), Augmentation(pad=2, flip=0, cutout=5), Augmentation(0, 0, 0)])
-def test_the_last_step_is_what_the_network_gets(augment, seed):
+def test_the_last_step_equals_the_networks_input(augment, seed):
     data = CIFAR10DataModule(source="digits", augment=augment, seed=0)
     data.setup("test")
-    engine, image = data.transforms(augment=True), data.test_images.images[5]
-    steps = augmentation_steps(engine, image.numpy(), seed)
-    assert torch.equal(torch.from_numpy(steps[-1][1]).permute(2, 0, 1), engine(image[None], seed)[0])
-    assert len(steps) - 1 == str(engine).count("->") + 1  # as many as the policy says
+    backend, image = data.transforms(augment=True), data.test_images.images[5]
+    assert isinstance(backend, AlbumentationsBackend)
+    steps = augmentation_steps(backend, image.numpy(), seed)
+    assert torch.equal(torch.from_numpy(steps[-1][1]).permute(2, 0, 1), backend(image[None], seed)[0])
+    assert len(steps) - 1 == str(backend).count("->") + 1  # one for each step of the policy
 
 
 def test_each_step_does_what_its_name_says(digits):
-    engine, image = digits.transforms(augment=True), digits.train_images.images[0].numpy()
+    backend, image = digits.transforms(augment=True), digits.train_images.images[0].numpy()
+    assert isinstance(backend, AlbumentationsBackend)
     for seed in range(6):
-        (names, pictures) = zip(*augmentation_steps(engine, image, seed), strict=True)
+        (names, pictures) = zip(*augmentation_steps(backend, image, seed), strict=True)
         original, padded, cropped, flipped, normalised, cut = pictures
         assert names[3] in ("flipped", "not flipped")
         assert np.array_equal(padded, np.pad(original, ((4, 4), (4, 4), (0, 0)), mode="reflect"))
@@ -123,66 +127,68 @@ def test_each_step_does_what_its_name_says(digits):
     assert "3. flipped" in [text.get_text() for text in list(augmentations(digits).figures.values())[1].axes[0].texts]
 
 
-def test_predictions_are_the_networks(small_run, digits):
+def test_predictions_equal_the_networks(small_run, digits):
     from customresnet import ImageClassifier
 
     checkpoint = small_run / "checkpoints/last.ckpt"
-    view = sample_predictions(digits.test_images, checkpoint, 12, seed=1)
-    indices = [row["test image"] for row in view.table]
+    section = sample_predictions(digits.test_images, checkpoint, 12, seed=1)
+    indices = [row["test image"] for row in section.table]
     assert len(set(indices)) == 12
     model = ImageClassifier.load_from_checkpoint(checkpoint, map_location="cpu").eval()
     with torch.no_grad():
         inputs = digits.transforms(augment=False)(digits.test_images.images[indices], 0)
         expected = model(inputs).softmax(1)
-    assert [int(row["predicted"]) for row in view.table] == expected.argmax(1).tolist()
-    assert [row["confidence"] for row in view.table] == pytest.approx(expected.amax(1).tolist(), abs=0.02)  # or bf16
-    assert [int(row["class"]) for row in view.table] == digits.test_images.labels[indices].tolist()
-    assert view.numbers["right"] == sum(row["class"] == row["predicted"] for row in view.table)
+    assert [int(row["predicted"]) for row in section.table] == expected.argmax(1).tolist()
+    assert [row["confidence"] for row in section.table] == pytest.approx(
+        expected.amax(1).tolist(), abs=0.02
+    )  # may be bf16
+    assert [int(row["class"]) for row in section.table] == digits.test_images.labels[indices].tolist()
+    assert section.numbers["right"] == sum(row["class"] == row["predicted"] for row in section.table)
 
 
 def test_a_checkpoint_of_other_classes_or_another_size_is_refused(small_run, digits):
     test, checkpoint = digits.test_images, small_run / "checkpoints/last.ckpt"
-    with pytest.raises(UserError, match=r"--ckpt_path .* was trained on the classes 0, 1"):
+    with pytest.raises(UserError, match=r"`ckpt_path` .* was trained on the classes 0, 1"):
         sample_predictions(LabelledImages(test.images, test.labels, tuple("abcdefghij")), checkpoint)
-    with pytest.raises(UserError, match=r"images of 32 pixels, these have 40: pass --data.image_size 32"):
+    with pytest.raises(UserError, match=r"images of 32 pixels; received 40 pixels: set `image_size` to 32"):
         sample_predictions(LabelledImages(torch.zeros(1, 40, 40, 3).byte(), test.labels[:1], test.classes), checkpoint)
 
 
 # ------------------------------------------------------------------------------------------------------------ the page
 
 
-def test_the_page_shows_every_view_loads_nothing_and_has_its_files_beside_it(run, small_run):
+def test_the_page_is_self_contained_with_its_files_beside_it(run, small_run):
     outcome = run("dataset", "--data.source", "digits", "--ckpt_path", str(small_run))
     assert outcome.code == 0, outcome.err
     folder = Path("dataset/digits")
     page = (folder / "index.html").read_text()
-    assert re.findall(r'<section id="(\w+)">', page) == VIEWS
+    assert re.findall(r'<section id="(\w+)">', page) == SECTIONS
     assert "Not shown" not in page
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page.replace("xlink:", ""))
     assert not re.search(r"@import|url\((?!#|&quot;#)", page)
-    for name in VIEWS:
+    for name in SECTIONS:
         assert read_json(folder / f"{name}.json"), name
         assert list(folder.glob(f"{name}*.png")), name
     near = read_json(folder / "duplicates.json")["near"]
     rows = list(csv.DictReader((folder / "duplicates.csv").read_text().splitlines()))
     assert len(rows) == near > 36
-    assert "look alike by nature" in page
+    assert "simple shapes, such as digits, resemble each other" in page
     lines = outcome.out.splitlines()
     assert lines[0].startswith("1,437 training images, 360 test images, 10 classes.")
     assert lines[1].startswith("mean of the training images [0.3093")
     assert lines[2].endswith("used: [0.247000, 0.243500, 0.261600]")
-    assert f"0 exactly, {near} nearly" in lines[3]
+    assert f"0 exact, {near} near" in lines[3]
     assert lines[4:] == ["written: dataset/digits/index.html"]
     assert "\r" not in outcome.err  # no progress bar in a log file
 
 
-def test_one_image_of_each_class_will_do(run):
+def test_one_image_of_each_class_is_enough(run):
     make_tree(Path("tree"), each=1)
     outcome = run("dataset", "--data.source", "folder", "--data.root", "tree", "--data.batch_size", "1")
     assert outcome.code == 0, outcome.err
     page = Path("dataset/folder/index.html").read_text()
     assert "<title>Data set: tree</title>" in page
-    assert "Not shown: no --ckpt_path was given" in page
+    assert "Not shown: no checkpoint was given" in page
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,7 @@ def test_one_image_of_each_class_will_do(run):
         (["--ckpt_path", "nowhere"], "--ckpt_path nowhere: no such checkpoint"),
     ],
 )
-def test_a_mistake_is_one_line_before_anything_is_read(run, monkeypatch, words, message):
+def test_a_mistake_is_one_line_before_images_are_read(run, monkeypatch, words, message):
     Path("taken").touch()
     monkeypatch.setattr(CIFAR10DataModule, "setup", lambda *_: pytest.fail("images were read"))
     outcome = run("dataset", "--data.source", "digits", *words)
@@ -207,7 +213,7 @@ def test_a_mistake_is_one_line_before_anything_is_read(run, monkeypatch, words, 
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not ROOT, reason="CIFAR10_ROOT names no folder or .zip of the images")
-def test_the_real_images_have_the_constants_to_four_digits():
+def test_constants_equal_those_of_the_real_images_to_four_digits():
     numbers = pixel_statistics(tree(Path(ROOT))).numbers
     assert [round(value, 4) for value in numbers["measured"]["mean"]] == [0.4914, 0.4822, 0.4465]
     assert [round(value, 4) for value in numbers["measured"]["std"]] == [0.2470, 0.2435, 0.2616]

@@ -1,4 +1,4 @@
-"""Grad-CAM on networks whose evidence lies in a known place, and against plain autograd."""
+"""Grad-CAM on networks with evidence at a known position, and against plain autograd."""
 
 import copy
 
@@ -13,7 +13,7 @@ from customresnet.runtime.errors import UserError
 
 
 class Brightness(nn.Module):
-    """Class 0: how bright the red channel is; class 1: how bright the green one."""
+    """The logits are the mean brightness of the red and of the green channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Brightness(nn.Module):
 
 
 @pytest.mark.parametrize("quadrant", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_evidence_in_one_quadrant_lights_that_quadrant(quadrant):
+def test_evidence_in_one_quadrant_is_shown_in_that_quadrant(quadrant):
     top, left = (16 * place for place in quadrant)
     image = torch.zeros(1, 3, 32, 32)
     image[0, 0, top : top + 16, left : left + 16] = 1  # red here
@@ -40,10 +40,10 @@ def test_evidence_in_one_quadrant_lights_that_quadrant(quadrant):
 
 
 @pytest.mark.parametrize("layer", ["layer3", "layer1", "layer2.0", "layer2.2", "layer3.4.body.0"])
-def test_the_library_computes_what_plain_autograd_computes(layer):
+def test_maps_equal_those_of_plain_autograd(layer):
     torch.manual_seed(0)
     network = CustomResNet(width=8).eval()
-    nn.init.normal_(network.head.weight)  # at zero it would have no evidence for anything
+    nn.init.normal_(network.head.weight)  # initially zero, which gives no evidence
     images, targets = torch.randn(4, 3, 32, 32), torch.tensor([3, 1, 4, 1])
     plain = copy.deepcopy(network)
     for module in plain.modules():
@@ -60,7 +60,7 @@ def test_the_library_computes_what_plain_autograd_computes(layer):
     assert torch.allclose(cam(network, images, targets, layer), expected.detach(), atol=1e-5)
 
 
-def test_the_network_is_left_as_it_was():
+def test_the_network_is_not_changed():
     network = CustomResNet(width=4).train()
     before = copy.deepcopy(network.state_dict())
     cam(network, torch.randn(2, 3, 32, 32), torch.tensor([0, 1]), "layer3")
@@ -72,19 +72,19 @@ def test_the_network_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("image_size", [32, 64, 96])
-def test_the_default_layer_is_the_last_stage_before_the_pooling(image_size):
+def test_default_layer_is_the_last_stage_before_the_pooling(image_size):
     assert find_layer(CustomResNet(width=4), None, image_size) == "layer3"
     assert find_layer(Brightness(), None, image_size) == "features"
 
 
-def test_many_images_are_explained_in_parts(monkeypatch):
+def test_many_images_are_explained_in_batches(monkeypatch):
     network, images, targets = Brightness(), torch.rand(5, 3, 32, 32), torch.tensor([0, 1, 0, 1, 0])
     whole = cam(network, images, targets, "features")
     monkeypatch.setattr(gradcam, "BATCH", 2)
     assert torch.equal(cam(network, images, targets, "features"), whole)
 
 
-@pytest.mark.parametrize("name", ["nope", "head", "pool"])  # the last two give no map
+@pytest.mark.parametrize("name", ["nope", "head", "pool"])  # the last two return no map
 def test_an_unknown_layer_is_refused_with_a_list(name):
-    with pytest.raises(UserError, match=f"--gallery.layer {name}: .*layers: prep.0, .*layer3.4, layer3"):
+    with pytest.raises(UserError, match=f"`gallery.layer` {name}: .*layers: prep.0, .*layer3.4, layer3"):
         find_layer(CustomResNet(width=4), name, 32)

@@ -1,4 +1,4 @@
-"""The report as a user meets it: the page, the files beside it, and what it says when something is not there."""
+"""The `report` command: its page, the files beside it, and what it says when something is missing."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from customresnet.cli import main as cli
 from customresnet.data import sources
 from tests.conftest import BOUNDS, SMALL, make_tree, read_json
 
-VIEWS = [
+SECTIONS = [
     "overview",
     "curves",
     "per_class",
@@ -29,7 +29,7 @@ VIEWS = [
 
 @pytest.fixture(scope="module")
 def copied(small_run, tmp_path_factory) -> Path:
-    """A run's folder to write into."""
+    """A copy of a run's folder."""
     return Path(shutil.copytree(small_run, tmp_path_factory.mktemp("copied") / "version_0"))
 
 
@@ -43,8 +43,8 @@ def section(page: str, name: str) -> str:
     return re.search(rf'<section id="{name}">(.*?)</section>', page, re.S)[1]
 
 
-def test_the_page_shows_every_view_and_loads_nothing(page):
-    assert re.findall(r'<section id="(\w+)">', page) == VIEWS
+def test_the_page_is_self_contained(page):
+    assert re.findall(r'<section id="(\w+)">', page) == SECTIONS
     assert "Not shown" not in page
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page.replace("xlink:", ""))
     assert not re.search(r"@import|url\((?!#|&quot;#)", page)
@@ -54,10 +54,10 @@ def test_the_page_shows_every_view_and_loads_nothing(page):
     assert referred <= set(identifiers)
 
 
-def test_pictures_and_numbers_lie_beside_the_page(page, copied):
-    for name in VIEWS:
+def test_figures_and_numbers_are_files_beside_the_page(page, copied):
+    for name in SECTIONS:
         assert (copied / f"report/{name}.json").is_file(), name
-    for name in set(VIEWS) - {"overview"}:
+    for name in set(SECTIONS) - {"overview"}:
         assert list((copied / "report").glob(f"{name}*.png")), name
     assert (copied / "report/per_class.csv").read_text().startswith("class,images,correct,accuracy")
 
@@ -71,14 +71,14 @@ def test_it_counts_what_test_counts(page, copied, run):
     assert f"{expected['test/correct']} of 360 images" in section(page, "overview")
 
 
-def test_the_pictures_are_in_tensorboard_too(page, copied):
+def test_figures_are_in_tensorboard_too(page, copied):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tags = EventAccumulator(str(copied), {"images": 0}).Reload().Tags()["images"]
     assert {"report/curves", "report/confusion 1", "report/confusion 2", "report/gradcam_right"} <= set(tags)
 
 
-def test_fit_reads_the_images_once_and_ends_with_a_report_unless_told_not_to(run, capsys, monkeypatch):
+def test_fit_reads_the_images_once_and_writes_a_report_unless_disabled(run, capsys, monkeypatch):
     read = []
     load = sources.load
     monkeypatch.setattr(sources, "load", lambda *args: read.append(args[2]) or load(*args))
@@ -99,27 +99,29 @@ def test_last_is_the_newest_run_of_any_name(run, copied):
     assert len(read_json(Path("lightning_logs/b/version_0/report/misclassified.json"))) == 3
 
 
-def test_a_checkpoint_alone_lacks_views_and_the_page_says_which_and_why(run, small_run):
+def test_a_checkpoint_on_its_own_lacks_sections_and_the_page_says_why(run, small_run):
     shutil.copy(small_run / "checkpoints/last.ckpt", "alone.ckpt")
     outcome = run("report", "--ckpt_path", "alone.ckpt", "--output", "page")
     assert outcome.code == 0, outcome.err
     page = Path("page/index.html").read_text()
-    assert "Not shown: the run&#39;s metrics.csv is not beside the checkpoint" in section(page, "curves")
-    assert "result.json is not beside the checkpoint" in section(page, "overview").replace("&#39;", "'")
+    assert "Not shown: there is no metrics.csv with accuracies beside the checkpoint" in section(page, "curves")
+    assert "There is no result.json beside the checkpoint" in section(page, "overview")
     assert "<svg" in section(page, "confusion")
     assert not list(Path().glob("*tfevents*"))
 
 
-def test_no_gallery_and_few_mistakes_are_said(run, small_run):
-    words = ["report", "--ckpt_path", str(small_run), "--output", "page"]
-    assert run(*words, "--gallery.images", "0").code == 0
-    page = Path("page/index.html").read_text()
-    assert page.count("Not shown: --gallery.images is 0") == 3
-    largest = read_json(Path("page/confusion.json"))["largest"][0]
-    pair = f"{largest['true']}->{largest['predicted']}"
-    assert run(*words, "--gallery.images", str(largest["count"] + 1), "--gallery.pair", pair).code == 0
-    said = f"{largest['count']} of {pair} can be shown where {largest['count'] + 1} were asked for"
-    assert said in Path("page/index.html").read_text().replace("&gt;", ">")
+def test_the_galleries_may_be_left_out(run, small_run):
+    assert run("report", "--ckpt_path", str(small_run), "--output", "page", "--gallery.images", "0").code == 0
+    assert Path("page/index.html").read_text().count("Not shown: no images were requested") == 3
+
+
+def test_a_gallery_of_one_kind_of_mistake(run, copied, page):
+    largest = read_json(copied / "report/confusion.json")["largest"][0]
+    pair, count = f"{largest['true']}->{largest['predicted']}", largest["count"]
+    words = ["--output", "page", "--gallery.images", str(count + 1), "--gallery.pair", pair]
+    assert run("report", "--ckpt_path", str(copied), *words).code == 0
+    sentence = f"{count + 1} images ({pair}) were requested; there are {count}."
+    assert sentence in Path("page/index.html").read_text().replace("&gt;", ">")
 
 
 @pytest.mark.parametrize(
@@ -128,13 +130,19 @@ def test_no_gallery_and_few_mistakes_are_said(run, small_run):
         (["--ckpt_path", "nowhere"], "--ckpt_path nowhere: no such checkpoint"),
         (["--ckpt_path", "last"], "no run with a checkpoint in lightning_logs; give a checkpoint's path"),
         ([], "ckpt_path"),
-        (["--gallery.images", "-1"], "--gallery.images must be 0 or more; received -1"),
+        (["--gallery.images", "-1"], "--gallery.images must be at least 0; received -1"),
         (["--gallery.images", "many"], "--gallery.images takes int; received many"),
         (["--gallery.opacity", "2"], "--gallery.opacity must be from 0 to 1; received 2"),
         (["--gallery.order", "nope"], "'confidence', 'random'"),
-        (["--gallery.pair", "1->cat"], "--gallery.pair is TRUE->PREDICTED of 0, 1, 2"),
-        (["--gallery.layer", "nope"], "--gallery.layer nope: no layer of this name that gives a map; layers: prep.0"),
-        (["--data.source", "folder", "--data.root", "tree"], "its classes are ['cat', 'dog', 'owl'], the checkpoint's"),
+        (["--gallery.pair", "1->cat"], "--gallery.pair must be TRUE->PREDICTED, with two of the classes 0, 1, 2"),
+        (
+            ["--gallery.layer", "nope"],
+            "--gallery.layer nope: no layer of this name returns a feature map; layers: prep.0",
+        ),
+        (
+            ["--data.source", "folder", "--data.root", "tree"],
+            "--data.source: the images have the classes ['cat', 'dog', 'owl'], the checkpoint ['0', ",
+        ),
         (["--nope", "1"], "--nope"),
         (["--output", "tree/train/cat/0.png/x"], "cannot write to --output tree/train/cat/0.png/x"),
     ],
@@ -148,31 +156,31 @@ def test_a_mistake_is_one_line(run, small_run, words, message):
     assert message in outcome.err
 
 
-def test_the_images_of_a_run_are_found_where_the_run_found_them(run, monkeypatch):
+def test_the_images_are_read_from_where_the_run_read_them(run, monkeypatch):
     make_tree(Path("tree"), each=20)
     words = ["--data.source", "folder", "--data.root", "tree", "--data.batch_size", "20", "--model.width", "4"]
     outcome = run("fit", *words, *BOUNDS, "--trainer.max_epochs", "1", "--report", "false")
     assert outcome.code == 0, outcome.err
     folder = "lightning_logs/customresnet/version_0"
-    assert run("report", "--ckpt_path", folder).code == 0
+    assert run("report", "--ckpt_path", folder, "--gallery.images", "0").code == 0
     shutil.move("tree", "moved")
     outcome = run("report", "--ckpt_path", folder)
     assert outcome.code == 2
     assert "--data.root tree does not exist" in outcome.err
-    assert run("report", "--ckpt_path", folder, "--data.root", "moved").code == 0
+    assert run("report", "--ckpt_path", folder, "--data.root", "moved", "--gallery.images", "0").code == 0
 
 
-def test_another_checkpoint_of_a_run_has_a_page_of_its_own(run, copied):
+def test_another_checkpoint_of_a_run_has_its_own_page(run, copied):
     checkpoint = torch.load(copied / "checkpoints/last.ckpt", weights_only=True)
     torch.save({**checkpoint, "epoch": 0, "global_step": 12}, copied / "checkpoints/best.ckpt")
     outcome = run("report", "--ckpt_path", str(copied / "checkpoints/best.ckpt"), "--gallery.images", "1")
     assert outcome.code == 0, outcome.err
     page = (copied / "report_best/index.html").read_text()
-    assert "This is the network after step 12; time and speed below are those of the whole run of 24" in page
+    assert "This is the network after step 12. The time and speed below are those of the whole run of 24" in page
     assert "<svg" in section(page, "gradcam_right")
 
 
-def test_a_foreign_config_beside_a_copied_checkpoint_is_not_taken_for_the_runs(run, small_run):
+def test_another_config_beside_a_copied_checkpoint_is_ignored(run, small_run):
     shutil.copy(small_run / "checkpoints/last.ckpt", "copied.ckpt")
     Path("config.yaml").write_text("something: else\n")
     outcome = run("report", "--ckpt_path", "copied.ckpt", "--gallery.images", "0")
@@ -180,32 +188,32 @@ def test_a_foreign_config_beside_a_copied_checkpoint_is_not_taken_for_the_runs(r
     assert Path("report_copied/index.html").is_file()
 
 
-def test_what_an_earlier_page_left_is_removed(tmp_path):
+def test_files_of_an_earlier_page_are_removed(tmp_path):
     for name in ("one.png", "one_1.png", "one.json", "one.csv", "one_more.png"):
         (tmp_path / name).touch()
     write_page(tmp_path, "A page", [Section("one", "One", missing="there is none")])
     assert {file.name for file in tmp_path.iterdir()} == {"index.html", "one_more.png"}
 
 
-def test_a_report_that_cannot_be_written_does_not_spoil_the_run(run, monkeypatch):
+def test_a_report_that_cannot_be_written_does_not_fail_the_run(run, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("customresnet.commands.report.write_report", fail)
+    monkeypatch.setattr("customresnet.analysis.report.write_report", fail)
     outcome = run("fit", *SMALL, *BOUNDS, "--trainer.max_epochs", "1", "--report", "true")
     assert outcome.code == 0
     assert "warning: the run is kept, but its report could not be written: disk full" in outcome.err
 
 
-def test_a_missing_view_is_shown_as_such(tmp_path):
+def test_a_missing_section_says_why(tmp_path):
     text = write_page(tmp_path, "A <title>", [Section("one", "One & only", missing="there is none")]).read_text()
     assert "A &lt;title&gt;" in text
     assert "Not shown: there is none" in section(text, "one")
 
 
-def test_words_are_set_to_the_left_and_numbers_to_the_right(tmp_path):
+def test_text_is_aligned_left_and_numbers_right(tmp_path):
     rows = [{"run": "1", "accuracy": "93.52%", "LRMAX": "-", "steps": 3, "loss": float("nan"), "note": ""}]
     rows += [{"run": "2", "accuracy": "-", "LRMAX": "3e-3 given", "steps": 4, "loss": 0.5, "note": "interrupted"}]
-    page = write_page(tmp_path, "Page", [Section("view", "Section", table=rows)]).read_text()
-    cells = re.findall(r'<t[hd]( class="words")?>', page)
-    assert [bool(words) for words in cells] == [True, False, False, False, False, True] * 3
+    page = write_page(tmp_path, "Page", [Section("table", "Table", table=rows)]).read_text()
+    cells = re.findall(r'<t[hd]( class="left")?>', page)
+    assert [bool(left) for left in cells] == [True, False, False, False, False, True] * 3
