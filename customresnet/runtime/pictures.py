@@ -1,4 +1,4 @@
-"""Draw many small images as one picture."""
+"""Draw many small images as one figure."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def image_grid(images: np.ndarray, captions: Sequence[str], columns: int, lines: int = 1, width: float = 8) -> "Figure":
-    """Images in rows with a caption above each, every pixel as it is.
+    """Images in rows with a caption above each, without interpolation.
 
     Args:
         images: ``(N, H, W, 3)`` uint8.
         captions: One for each image, of at most ``lines`` lines.
         columns: Images in a row.
-        lines: Lines of a caption, for which room is left.
+        lines: Lines of space for each caption.
         width: Width of the figure in inches.
     """
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def image_grid(images: np.ndarray, captions: Sequence[str], columns: int, lines:
     text = 0.16 * lines / cell  # a line of small text is about 0.16 inches high
     height = 1 + text
     figure = Figure(figsize=(width, rows * height * cell))
-    # one pair of axes for all: one for each would take seconds
+    # one pair of axes for all images: one for each would take seconds
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(rows * height, 0))
     axes.axis("off")
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
