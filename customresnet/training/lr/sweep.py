@@ -56,7 +56,7 @@ class LRSweep:
             if not 0 < value < math.inf:
                 raise UserError(f"`{name}` is a learning rate and must be positive; received {value:g}")
         if self.start >= self.end:
-            raise UserError(f"`start` must be below --end; received {self.start:g} and {self.end:g}")
+            raise UserError(f"`start` must be below `end`; received {self.start:g} and {self.end:g}")
         if self.steps is not None and self.steps < 1:
             raise UserError(f"`steps` must be at least 1; received {self.steps}")
         if not 0 < self.epochs < math.inf:
