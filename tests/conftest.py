@@ -1,4 +1,4 @@
-"""Shared pieces: commands run in a folder of their own, on small data made here or bundled with scikit-learn."""
+"""Shared helpers: run a command in an empty folder, on small data made here or bundled with scikit-learn."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the tests run on all cores already, beside each other
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests occupy all cores already
 
 from customresnet.cli import main as cli
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background, and child processes inherit it
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a shell's background job; child processes inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = ["--config", "demo", "--model.width", "8", "--data.batch_size", "128", "--trainer.max_epochs", "2"]
@@ -26,7 +26,7 @@ BOUNDS = ["--model.lr_max", "3e-3", "--model.lr_min", "1e-4"]
 
 @dataclass
 class Outcome:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ class Outcome:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run one command in this process, in an empty folder; a fit without its report, which takes seconds."""
+    """Run commands in this process, in an empty folder. A fit writes no report unless told to: that takes seconds."""
     monkeypatch.chdir(tmp_path)
 
     def command(*words: str) -> Outcome:
@@ -53,31 +53,41 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return command
 
 
+def one_line(outcome: Outcome, *parts: str) -> None:
+    """Assert that a command failed with exit code 2 and one line of error that contains these parts."""
+    assert outcome.code == 2
+    lines = [line for line in outcome.err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert len(outcome.err.strip().splitlines()) <= 2
+    for part in parts:
+        assert part in lines[0]
+
+
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one finished run on the digits, learning rates found by itself."""
+    """The folder of a finished run on the digits, with learning rates from the LR range test."""
     return train(tmp_path_factory.mktemp("small_run"), "--lr_find.steps", "40")
 
 
 def train(root: Path, *words: str) -> Path:
-    """Train on the digits for seconds, with these flags; the folder of the run."""
+    """Train on the digits for seconds with these flags; return the run's folder."""
     cli.main(["fit", *SMALL, *words, "--report", "false", "--trainer.default_root_dir", str(root)])
     return root / "lightning_logs" / "demo" / "version_0"
 
 
 def interrupt(child: subprocess.Popen) -> tuple[str, str]:
-    """Press Ctrl-C, again if need be: Python swallows one that comes while it clears an object away, and says so."""
+    """Send Ctrl-C, several times if necessary: Python ignores one that arrives while it deletes an object."""
     for _ in range(5):
         child.send_signal(signal.SIGINT)
         try:
             return child.communicate(timeout=8)
         except subprocess.TimeoutExpired:
             pass
-    raise AssertionError("not to be interrupted")
+    raise AssertionError("the process ignored five interrupts")
 
 
 def make_tree(root: Path, *, classes: tuple[str, ...] = ("cat", "dog", "owl"), each: int = 4, size: int = 32) -> Path:
-    """An image tree {train,test}/<class>/*.png of random pixels."""
+    """Write images {train,test}/<class>/*.png of random pixels; return their folder."""
     pixels = np.random.default_rng(0)
     for split in ("train", "test"):
         for name in classes:

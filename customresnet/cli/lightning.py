@@ -87,6 +87,8 @@ class CommandLine(LightningCLI):
                 self.config.model.network = with_arguments(self.config.model.network, network)
 
         parse([str(recipe_path(recipe)) for recipe in recipes])
+        if not 0 <= self.config.seed_everything < 2**32:
+            raise UserError(f"`seed_everything` must be from 0 to {2**32 - 1}; received {self.config.seed_everything}")
         self.checkpoint: dict[str, Any] | None = None
         self.has_config = False
         if not self.config.ckpt_path:
