@@ -55,7 +55,7 @@ def test_the_most_frequent_mistakes_are_listed(predictions):
     largest = section.numbers["largest"]
     assert (largest[0]["true"], largest[0]["predicted"]) == (CLASSES[true], CLASSES[predicted])
     assert [c["count"] for c in largest] == sorted(counts.flatten(), reverse=True)[:5]
-    assert f"{CLASSES[true]} as {CLASSES[predicted]} in {counts.max()} images" in section.text[0]
+    assert f"{CLASSES[true]} predicted as {CLASSES[predicted]}: {counts.max()} images" in section.text[0]
 
 
 def test_precision_recall_and_f1_equal_numpys(predictions):

@@ -101,8 +101,8 @@ def test_flops_of_a_transformer():
     [
         ("resnet18", ""),
         ("shufflenet_v2_x0_5", ""),
-        ("mobilenet_v3_small", "there is no rule for mul"),  # squeeze-and-excitation
-        ("transformer", "there is no rule for reshape"),
+        ("mobilenet_v3_small", "there is no rule for how mul changes them"),  # squeeze-and-excitation
+        ("transformer", "there is no rule for how reshape changes them"),
         ("data_dependent", "torch.fx cannot trace the network"),
     ],
 )
@@ -178,4 +178,4 @@ def test_summary(run):
     outcome = run("summary", "--model.network", "torchvision.models.mobilenet_v3_small", "--model.num_classes", "7")
     assert outcome.code == 0, outcome.err
     assert re.search(r"Linear-141 +\[-1, 7\] +7,175 ", outcome.out)
-    assert "Receptive fields shown as - are unknown: there is no rule for mul." in outcome.out
+    assert "Receptive fields shown as - are unknown: there is no rule for how mul changes them." in outcome.out

@@ -90,7 +90,7 @@ def sample_predictions(test: LabelledImages, checkpoint: Path | None, count: int
     correct = int(predictions.correct.sum())
     section.numbers = {"checkpoint": str(checkpoint), "right": correct, "images": section.table}
     section.text = [
-        f"{correct} of these {len(indices)} predictions are correct. `test` measures the accuracy on all test images."
+        f"{correct} of these {len(indices)} predictions are correct. The test command evaluates all test images."
     ]
     captions = [caption(predictions, i) + ("" if predictions.correct[i] else " ✗") for i in range(len(indices))]
     text = (

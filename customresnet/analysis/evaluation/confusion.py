@@ -31,7 +31,7 @@ def confusion(predictions: Predictions) -> Section:
         if wrong[t, p]
     ]
     sentences = [
-        f"{c['true']} as {c['predicted']} in {c['count']} images ({percent(c['share'], 1)} of all {c['true']})"
+        f"{c['true']} predicted as {c['predicted']}: {c['count']} images ({percent(c['share'], 1)} of all {c['true']})"
         for c in largest
     ]
     return Section(

@@ -57,7 +57,7 @@ def curves(rows: list[EpochMetrics]) -> Section:
     text = [
         f"The {NAMES[watched]} accuracy is {percent(last[column])} after the last epoch ({last['epoch']:.0f}) and "
         f"{percent(best[column])} after the best one ({best['epoch']:.0f})."
-        + (" The last epoch's accuracy is the one reported: the test set selects nothing." if watched == "test" else "")
+        + (" The last one is reported: no epoch is selected on the test set." if watched == "test" else "")
     ]
     if watched != "train" and "train/acc" in last:
         gap = last["train/acc"] - last[column]

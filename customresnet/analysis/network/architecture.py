@@ -95,8 +95,8 @@ def _sentences(found: NetworkProfile) -> list[str]:
         f"{len(found.layers)} layers. One image of {side} x {side} pixels takes {total['flops'] / 1e6:,.1f} MFLOPs in "
         f"convolutions and matrix products ({total['multiply_adds'] / 1e6:,.1f} million multiply-adds, two FLOPs each)."
     ]
-    maps = [layer for layer in found.layers if len(layer.shape) == 3 and layer.shape[-1] > 1 and layer.receptive_field]
-    if maps:
+    maps = [layer for layer in found.layers if len(layer.shape) == 3 and layer.shape[-1] > 1]
+    if maps and not found.unknown:
         largest = max(maps, key=lambda layer: layer.receptive_field or 0)  # the last row may be a shortcut's
         sentences.append(
             f"Before the map is reduced to one unit, the receptive field grows to {largest.receptive_field} pixels a "

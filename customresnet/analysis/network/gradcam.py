@@ -44,7 +44,7 @@ def find_layer(network: nn.Module, name: str | None, image_size: int) -> str | N
 
 
 def _last_stage(maps: dict[str, int], parent: str = "") -> str | None:
-    """The last child of a module that returns a map, unless a later child has smaller maps inside: then the last of those.
+    """The last child of a module that returns a map, or the last stage inside a later child that has smaller maps.
 
     Args:
         maps: Names of modules, in order of execution, and the units along their maps' sides.

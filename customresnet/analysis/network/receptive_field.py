@@ -156,7 +156,7 @@ def _field(node: fx.Node, run: _Run, fields: dict[fx.Node, Field | None]) -> Fie
     else:
         found = _after_function(name.rstrip("_"), inputs, run.env[node.all_input_nodes[0]], value, args, kwargs)
     if found is None:
-        raise NoRule(f"there is no rule for {name}")
+        raise NoRule(f"there is no rule for how {name} changes them")
     return found
 
 
