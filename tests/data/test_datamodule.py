@@ -151,23 +151,25 @@ def test_with_the_batch_backend_an_image_does_not_depend_on_its_batch():
 # ------------------------------------------------------------------------------------------------------ with a Trainer
 
 
-class FirstBatches(pl.LightningModule):
-    """Keep the labels of the batches that a Trainer passes on, and train nothing."""
+class RecordBatches(pl.LightningModule):
+    """Record the labels of the training batches, and train nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.labels: list[torch.Tensor] = []
-        self.images: list[torch.Tensor] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         self.labels.append(batch[1])
 
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        pass
+
     def predict_step(self, images: torch.Tensor, batch_idx: int) -> torch.Tensor:
         return images
 
-    def configure_optimizers(self) -> None:
-        return None
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 
 def plain_trainer(tmp_path: Path, **options: Any) -> pl.Trainer:
@@ -177,20 +179,20 @@ def plain_trainer(tmp_path: Path, **options: Any) -> pl.Trainer:
 
 @pytest.mark.parametrize("options", [{}, {"num_workers": 2}])
 def test_a_trainer_sets_the_epochs(tmp_path, options):
-    model, module = FirstBatches(), digits(train_size=600, **options)
+    model, module = RecordBatches(), digits(train_size=600, **options)
     plain_trainer(tmp_path, max_epochs=3).fit(model, datamodule=module)
     expected = [labels for epoch in epochs(digits(train_size=600), 3) for labels in epoch[1::2]]
     assert equal(model.labels, expected)
 
 
 def test_after_fit_the_training_loader_starts_at_the_first_batch(tmp_path):
-    model, module = FirstBatches(), digits()
+    model, module = RecordBatches(), digits()
     plain_trainer(tmp_path, max_epochs=1).fit(model, datamodule=module)
     assert equal(tensors(module.train_dataloader()), epochs(digits(), 1)[0])
 
 
 def test_predict_gets_the_test_images_in_order_without_labels(tmp_path):
-    model, module = FirstBatches(), digits()
+    model, module = RecordBatches(), digits()
     images: Any = plain_trainer(tmp_path).predict(model, datamodule=module)
     assert [len(batch) for batch in images] == [256, 104]
     assert equal(images, tensors(module.test_dataloader())[::2])
