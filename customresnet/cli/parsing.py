@@ -46,6 +46,8 @@ def add_command_arguments(
 
 def in_one_line(message: str) -> str:
     """jsonargparse's message about a value in one line: the flag, what it takes and what it received."""
+    if missing := re.search(r"arguments are required: (\w+)", message):
+        return f"--{missing[1]} is required"
     key = re.search(r'Parser key "([^"]+)"', message)
     received = re.search(r"(?:Given value|Got value): (.*)", message)
     if not (key and received):

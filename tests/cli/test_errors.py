@@ -57,6 +57,8 @@ from tests.conftest import BOUNDS, SMALL, make_tree, one_line
         (["fit", "--data.source", "folder", "--data.root", "nowhere"], ["--data.root nowhere does not exist"]),
         (["test"], ["test needs --ckpt_path"]),
         (["predict", "--images", "x.png"], ["predict needs --ckpt_path"]),
+        (["predict", "--ckpt_path", "pretrained"], ["predict needs --images"]),
+        (["report"], ["--ckpt_path is required"]),
         (["test", "--ckpt_path", "nowhere.ckpt"], ["--ckpt_path nowhere.ckpt: no such checkpoint"]),
         (["test", "--ckpt_path", "last"], ["--ckpt_path last: no run with a checkpoint", "customresnet"]),
         (["fit", "--config", "demo", "--ckpt_path", "last"], ["--ckpt_path last: no unfinished run", "demo"]),

@@ -1,4 +1,4 @@
-"""The recipes of the five course reports: what each does, as its report gives it."""
+"""Recipes: the presets, those of the five course reports against the reports' own numbers, and what overrides what."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from customresnet.cli import recipes
+from customresnet.cli.recipes import PRESETS, recipe_path
 
 LR = {  # first, highest and last
     "eva4-s11": (0.00527, 0.05273, 0.00527),
@@ -16,7 +16,7 @@ LR = {  # first, highest and last
     "advanced": (4e-4, 1e-2, 4e-8),
 }
 PEAK = {"eva4-s11": 489, "eva7-s9": 469, "era-s10-a": 489, "era-s10-b": 489, "advanced": 5291}
-STEPS = {"advanced": 90 * 196}  # 50,000 images in batches of 256; the others': 24 epochs of 98
+STEPS = {"advanced": 90 * 196}  # 50,000 images in batches of 256; the others take 24 epochs of 98 steps
 DIGITS = ["--data.source", "digits", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
 SMALL = ["--model.width", "8", "--data.batch_size", "64", "--trainer.limit_val_batches", "1"]
 
@@ -26,7 +26,21 @@ def recipe(request) -> str:
     return request.param
 
 
-def test_the_learning_rates_are_the_reports(run, recipe):
+@pytest.mark.parametrize("name", sorted(p.stem for p in PRESETS.glob("*.yaml")))
+def test_every_preset_sets_existing_flags(run, name):
+    outcome = run("fit", "--config", name, "--print_config")
+    assert outcome.code == 0
+    assert yaml.safe_load(outcome.out)["trainer"]["run_name"] == name
+
+
+def test_commands_take_the_flags_they_know_from_a_recipe(run):
+    for command in ("validate", "test", "lr-find", "lr-sweep", "schedule"):
+        outcome = run(command, "--config", "demo", "--print_config")
+        assert outcome.code == 0, outcome.err
+        assert yaml.safe_load(outcome.out).get("spacing") == ("log" if command == "lr-sweep" else None)
+
+
+def test_the_schedule_is_the_reports(run, recipe):
     outcome = run("schedule", "--config", recipe)
     assert outcome.code == 0
     rows = list(csv.DictReader(Path("lightning_logs", recipe, "schedule.csv").read_text().splitlines()))
@@ -40,7 +54,7 @@ def test_the_learning_rates_are_the_reports(run, recipe):
 
 
 def test_it_trains(run, recipe):
-    """Whatever a recipe asks for is there: on two batches of the digits, its schedule cut to the run."""
+    """On two batches of the digits, with a schedule as short as the run."""
     outcome = run("fit", "--config", recipe, *DIGITS, *SMALL, "--model.peak_epoch", "0.5")
     assert outcome.code == 0, outcome.err
     network = "AdvancedNetOriginal" if recipe == "advanced" else "CustomResNet"
@@ -56,7 +70,7 @@ def test_it_trains(run, recipe):
     assert cutout in outcome.out
 
 
-def test_a_peak_beyond_one_step_is_no_reason_to_refuse_a_trial_of_one_step(run):
+def test_fast_dev_run_ignores_a_peak_beyond_its_single_step(run):
     outcome = run("fit", "--config", "era-s10-b", "--data.source", "digits", *SMALL, "--trainer.fast_dev_run", "true")
     assert outcome.code == 0, outcome.err
 
@@ -64,7 +78,7 @@ def test_a_peak_beyond_one_step_is_no_reason_to_refuse_a_trial_of_one_step(run):
 @pytest.mark.parametrize(
     "words", [["--config", "eva4-s11", "--model.width", "8"], ["--model.width", "8", "--config=eva4-s11"]]
 )
-def test_a_flag_by_hand_overrides_a_recipe_wherever_it_stands(run, words):
+def test_flags_override_recipes_in_any_order(run, words):
     outcome = run("fit", *words, "--trainer.max_epochs", "3", "--print_config")
     assert outcome.code == 0, outcome.err
     config = yaml.safe_load(outcome.out)
@@ -74,7 +88,7 @@ def test_a_flag_by_hand_overrides_a_recipe_wherever_it_stands(run, words):
     assert yaml.safe_load(before.out)["trainer"]["max_epochs"] == 3
 
 
-def test_every_recipe_of_a_report_says_what_it_reached(recipe):
-    first_line = recipes.path_of(recipe).read_text().splitlines()[0]
+def test_the_first_line_of_a_reports_recipe_gives_its_accuracy(recipe):
+    first_line = recipe_path(recipe).read_text().splitlines()[0]
     reached = {"eva4-s11": 91.40, "eva7-s9": 90.63, "era-s10-a": 92.64, "era-s10-b": 91.97, "advanced": 87.43}
     assert f"{reached[recipe]:.2f} % on CIFAR-10" in first_line

@@ -1,4 +1,4 @@
-"""The reference run that ships with the project: complete, readable by today's code, and quoted correctly."""
+"""The reference run in the repository: complete, readable by the current code, and quoted correctly."""
 
 import csv
 from pathlib import Path
@@ -13,11 +13,11 @@ from customresnet.schedules.schedule import Schedule
 from customresnet.training.lr.bounds import choose_bounds
 from tests.conftest import read_json
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "lightning_logs/reference"
 
 
-def test_its_config_is_a_config_of_today(run):
+def test_its_config_is_still_valid(run):
     outcome = run("fit", "--config", str(REFERENCE / "config.yaml"), "--print_config")
     assert outcome.code == 0
     config, result = yaml.safe_load(outcome.out), read_json(REFERENCE / "result.json")
@@ -26,18 +26,18 @@ def test_its_config_is_a_config_of_today(run):
     assert config["model"]["lr_min"] == result["lr_min"]
 
 
-def test_its_bounds_are_those_that_today_s_rules_read_off_its_curve():
+def test_its_bounds_follow_from_its_curve():
     found = read_json(REFERENCE / "lr_find.json")
     again = choose_bounds(np.array(found["lrs"]), np.array(found["losses"]), LRRangeTest())
     assert (again.lr_max, again.lr_min) == (found["lr_max"], found["lr_min"])
     assert again.candidates == pytest.approx(found["candidates"])
 
 
-def test_its_metrics_follow_the_schedule_and_end_in_its_result():
+def test_its_metrics_agree_with_its_schedule_and_result():
     result = read_json(REFERENCE / "result.json")
     rows = list(csv.DictReader((REFERENCE / "metrics.csv").open()))
     adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
-    rates = Schedule.of(OneCycle(result["lr_max"], result["lr_min"]), adam, 2352, 98).lr
+    rates = Schedule.from_policy(OneCycle(result["lr_max"], result["lr_min"]), adam, 2352, 98).lr
     assert [int(row["step"]) for row in rows] == [98 * epoch for epoch in range(1, 25)]
     assert [float(row["lr"]) for row in rows] == pytest.approx([rates[98 * epoch - 1] for epoch in range(1, 25)])
     assert float(rows[-1]["test/acc"]) == result["test/acc"]
