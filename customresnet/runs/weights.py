@@ -65,11 +65,12 @@ def write_weights(path: Path, checkpoint: dict[str, Any], record: "RunRecord", s
     part = data.get("train_size")
     images = f"{part:,} images of {source}" if part else source
     network = network_name(checkpoint["hyper_parameters"]["network"])
-    description = (
-        f"{network}, {result['parameters']:,} parameters, trained on {images} for {result['epochs']} epochs: "
-        f"{result['test/correct']:,} of {result['test/images']:,} test images classified correctly "
-        f"({percent(result['test/acc'])})"
-    )
+    accuracy = "not evaluated"
+    if "test/acc" in result:
+        correct = f"{result['test/correct']:,} of {result['test/images']:,}"
+        accuracy = f"{correct} test images classified correctly ({percent(result['test/acc'])})"
+    trained = f"trained on {images} for {result['epochs']} epochs"
+    description = f"{network}, {result['parameters']:,} parameters, {trained}: {accuracy}"
     metadata = {name: json.dumps(content[name]) for name in METADATA}
     metadata |= {"description": description, VERSION: checkpoint[VERSION]}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,6 @@
 """Help texts, and how little of the package the command line imports."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 

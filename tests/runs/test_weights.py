@@ -1,4 +1,4 @@
-"""Weights in the form that ships with the package: the same network, the same answers, numbers and words only."""
+"""Weights files: the network, its recipe and its results, as numbers and text only."""
 
 import json
 from pathlib import Path
@@ -8,31 +8,31 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
-from customresnet.runs import folders as runs
 from customresnet.runs.checkpoint import read_checkpoint
-from customresnet.runs import weights
-from customresnet.runs.files import read_record
-from tests.conftest import read_json
+from customresnet.runs.record import RunRecord
+from customresnet.runs.weights import write_weights
+from tests.conftest import one_line, read_json
 
 
 @pytest.fixture(scope="module")
-def shipped(small_run, tmp_path_factory) -> Path:
+def weights_file(small_run, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoint = read_checkpoint(small_run / "checkpoints" / "last.ckpt")
-    records = {name: read_record(name, small_run) for name in weights.RECORDS}
-    label = weights.write_weights(path, checkpoint, records, source="digits")
+    last = small_run / "checkpoints" / "last.ckpt"
+    checkpoint = read_checkpoint(last)
+    description = write_weights(path, checkpoint, RunRecord.beside(last, checkpoint), source="digits")
     result = read_json(small_run / "result.json")
-    assert label == (
+    assert description == (
         f"custom_resnet, {result['parameters']:,} parameters, trained on digits for 2 epochs: "
-        f"{result['test/correct']} of 360 test images right ({result['test/acc']:.2%})"
+        f"{result['test/correct']} of 360 test images classified correctly ({result['test/acc']:.2%})"
     )
     return path
 
 
-def test_they_are_the_runs_weights_and_say_what_they_are(shipped, small_run):
+def test_a_weights_file_holds_the_runs_weights_recipe_and_results(weights_file, small_run):
     saved = torch.load(small_run / "checkpoints" / "last.ckpt", weights_only=True)
-    read = read_checkpoint(shipped)
+    read = read_checkpoint(weights_file)
     assert read["state_dict"].keys() == saved["state_dict"].keys()
     assert all(torch.equal(read["state_dict"][name], saved["state_dict"][name]) for name in saved["state_dict"])
     assert read["hyper_parameters"]["width"] == 8
@@ -40,41 +40,36 @@ def test_they_are_the_runs_weights_and_say_what_they_are(shipped, small_run):
     assert read["config"]["data"]["root"] is None
     assert read["result"] == read_json(small_run / "result.json")
     assert len(read["metrics"]) == 2
-    with safe_open(shipped, "pt") as file:
-        about = file.metadata()
-    assert "digits" in about["description"]
-    assert str(small_run.parents[2]) not in json.dumps(about)  # no path of the machine that trained them
-    assert shipped.stat().st_size < 1.1 * sum(t.nbytes for t in saved["state_dict"].values()) + 20_000
+    with safe_open(weights_file, "pt") as file:
+        metadata = file.metadata()
+    assert "digits" in metadata["description"]
+    assert str(small_run.parents[2]) not in json.dumps(metadata)  # no path of the machine that trained them
+    assert weights_file.stat().st_size < 1.1 * sum(t.nbytes for t in saved["state_dict"].values()) + 20_000
 
 
-def test_predict_and_test_answer_as_with_the_runs_own_checkpoint(run, shipped, small_run, tmp_path):
+def test_predict_and_test_give_the_same_with_a_weights_file_as_with_the_run(run, weights_file, small_run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    answers = [run("predict", "--ckpt_path", str(path), "--images", "a.png") for path in (shipped, small_run)]
-    assert [outcome.code for outcome in answers] == [0, 0]
-    assert answers[0].out.splitlines()[0] == answers[1].out.splitlines()[0]
-    outcome = run("test", "--ckpt_path", str(shipped))
+    predicted = [run("predict", "--ckpt_path", str(path), "--images", "a.png") for path in (weights_file, small_run)]
+    assert [outcome.code for outcome in predicted] == [0, 0]
+    assert predicted[0].out.splitlines()[0] == predicted[1].out.splitlines()[0]
+    outcome = run("test", "--ckpt_path", str(weights_file))
     assert outcome.code == 0, outcome.err
     assert f"{read_json(small_run / 'result.json')['test/correct']}/360" in outcome.out
 
 
-@pytest.mark.parametrize("damage", ["cut", "foreign", "nothing"])
-def test_a_damaged_file_is_named(run, shipped, tmp_path, damage):
-    path, whole = tmp_path / "bad.safetensors", shipped.read_bytes()
-    if damage == "cut":
-        path.write_bytes(whole[: len(whole) // 2])
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "empty"])
+def test_a_damaged_file_is_refused(run, weights_file, tmp_path, damage):
+    path, content = tmp_path / "bad.safetensors", weights_file.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
     elif damage == "foreign":
-        from safetensors.numpy import save_file
-
         save_file({"x": np.zeros(3)}, path)
     else:
         path.write_bytes(b"")
     outcome = run("predict", "--ckpt_path", str(path), "--images", "a.png")
-    assert outcome.code == 2
-    assert f"--ckpt_path {path} is damaged, or not weights of this project" in outcome.err
+    one_line(outcome, f"--ckpt_path {path} is damaged or not a weights file of this project")
 
 
-def test_training_cannot_go_on_with_them(run):
-    outcome = run("fit", "--ckpt_path", "pretrained")
-    assert outcome.code == 2
-    assert "--ckpt_path pretrained: these weights are for use" in outcome.err
+def test_training_cannot_resume_from_weights(run):
+    one_line(run("fit", "--ckpt_path", "pretrained"), "--ckpt_path pretrained holds weights only")
