@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer, fit
 from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD
+from customresnet.training.lightning import callbacks_of
 from experiments import mistakes
 from tests.conftest import read_json
 
@@ -32,7 +33,7 @@ def last_lr(name: str) -> tuple[float, int]:
         def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
             rates.append(optimizer.param_groups[0]["lr"])
 
-    trainer.callbacks.append(Recorder())  # type: ignore[attr-defined]
+    callbacks_of(trainer).append(Recorder())
     fit(model, data, trainer, report=False)
     return rates[-1], len(rates)
 

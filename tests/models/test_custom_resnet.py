@@ -12,7 +12,7 @@ def test_it_has_the_parameters_of_the_assignment():
     assert sum(p.numel() for p in CustomResNet().parameters()) == 6_573_130
 
 
-def test_its_leaves_are_the_29_rows_of_the_known_table():
+def test_its_leaf_modules_are_the_29_rows_of_the_assignments_table():
     rows = [m for m in CustomResNet().modules() if not list(m.children())]
     counts = [sum(p.numel() for p in m.parameters()) for m in rows]
     assert len(rows) == 29
@@ -31,15 +31,15 @@ def test_shapes_stage_by_stage():
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
-def test_an_untrained_network_finds_all_classes_equally_likely(classes):
+def test_an_untrained_network_predicts_uniformly(classes):
     logits = CustomResNet(classes, width=8)(torch.randn(4, 3, 32, 32))
     assert logits.shape == (4, classes)
     loss = F.cross_entropy(logits, torch.zeros(4, dtype=torch.long))
     assert loss.item() == pytest.approx(math.log(classes), rel=1e-6)
 
 
-def test_it_gives_logits_and_adds_each_residual_once():
-    """The whole network against the same arithmetic written out, at width 4."""
+def test_it_returns_logits_and_adds_each_residual_once():
+    """Compare the network, at width 4, with its arithmetic written out."""
     torch.manual_seed(0)
     network = CustomResNet(width=4).eval()
     nn.init.normal_(network.head.weight)
@@ -69,7 +69,7 @@ def test_dropout_follows_each_relu_of_layers_1_to_3_or_is_absent():
     assert not any(isinstance(m, nn.Dropout) for m in CustomResNet(width=4).modules())
     network = CustomResNet(width=4, dropout=0.1)
     drops = [name for name, m in network.named_modules() if isinstance(m, nn.Dropout)]
-    assert len(drops) == 7  # three poolings' blocks and two residual blocks of two
+    assert len(drops) == 7  # one in each of three layers, two in each of two residual blocks
     assert not any(name.startswith("prep") for name in drops)
 
 

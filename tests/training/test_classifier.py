@@ -105,7 +105,7 @@ def test_other_data_or_another_network_than_the_checkpoints_is_refused(trained):
 def test_a_model_and_a_trainer_can_be_used_again(tmp_path):
     trainer, model = fit(tmp_path)
     logged = read_json(run_folder(trainer) / "result.json")
-    evaluated = evaluate.test(model, trainer.datamodule, trainer, ckpt_path="last")
+    evaluated = evaluate.test(model, trainer.datamodule, trainer, ckpt_path="last")  # type: ignore[attr-defined]
     assert evaluated["checkpoint"].endswith("customresnet/version_0/checkpoints/last.ckpt")
     assert evaluated["test/loss"] == pytest.approx(logged["test/loss"], rel=1e-5)
     assert trainer.logger is not None

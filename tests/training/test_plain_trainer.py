@@ -10,6 +10,7 @@ import customresnet
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.runtime.errors import UserError
 from customresnet.training.callbacks.recorder import RunRecorder
+from customresnet.training.lightning import callbacks_of
 from tests.conftest import read_json
 
 OPTIONS = {"accelerator": "cpu", "devices": 1, "precision": "32-true", "enable_progress_bar": False}
@@ -65,4 +66,4 @@ def test_fit_takes_a_plain_trainer(tmp_path):
     folder = Path(logger.log_dir)
     assert read_json(folder / "result.json") == result
     assert len((folder / "metrics.csv").read_text().splitlines()) == 2
-    assert sum(isinstance(callback, RunRecorder) for callback in trainer.callbacks) == 1
+    assert sum(isinstance(callback, RunRecorder) for callback in callbacks_of(trainer)) == 1
