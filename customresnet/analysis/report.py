@@ -23,6 +23,7 @@ from customresnet.analysis.evaluation.per_class import per_class
 from customresnet.analysis.evaluation.predictions import Predictions, predict
 from customresnet.analysis.network.architecture import architecture
 from customresnet.analysis.network.gradcam import Target, find_layer, gradcam
+from customresnet.analysis.network.layers import profile
 from customresnet.analysis.page import Section, build_sections, write_page
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.preprocessing import Preprocessing
@@ -99,7 +100,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
         lambda: calibration(predictions),
         *_galleries(network, predictions, prep, gallery),
         lambda: hardest_and_easiest(predictions),
-        lambda: architecture(network, prep.image_size),
+        lambda: architecture(profile(network, prep.image_size)),
     ]
     sections = build_sections(builders, "report")
     name = network_name(checkpoint["hyper_parameters"]["network"])

@@ -39,10 +39,11 @@ def summary(model: NetworkOptions = NetworkOptions(), image_size: int = 32, outp
     if image_size < 32:
         raise UserError(f"`image_size` must be at least 32; received {image_size}")
     network = build_network(**asdict(model))
-    print(summary_text(profile(network, image_size)))
+    found = profile(network, image_size)
+    print(summary_text(found))
     if output is None:
         return
-    section = architecture(network, image_size)
+    section = architecture(found)
     files.make_folder(output, "`output`")
     files.write_atomically(output / "summary.json", json.dumps(section.numbers, indent=1))
     section.figure.savefig(output / "architecture.png", dpi=150, facecolor="white")

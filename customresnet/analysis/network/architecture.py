@@ -5,9 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from torch import nn
-
-from customresnet.analysis.network.layers import Layer, NetworkProfile, profile
+from customresnet.analysis.network.layers import Layer, NetworkProfile
 from customresnet.analysis.network.receptive_field import Field
 from customresnet.analysis.page import Section
 from customresnet.runtime.formatting import UNKNOWN
@@ -16,16 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def architecture(network: nn.Module, image_size: int) -> Section:
+def architecture(found: NetworkProfile) -> Section:
     """The network's layers as a table, and its receptive field, parameters and FLOPs by depth."""
-    found = profile(network, image_size)
     return Section(
         name="architecture",
         title="Architecture",
         figures={"Receptive field, parameters and FLOPs of each layer.": _figure(found)},
         numbers={
             "network": found.network,
-            "image_size": image_size,
+            "image_size": found.image_size,
             "layers": [asdict(layer) for layer in found.layers],
             "totals": found.totals,
         },

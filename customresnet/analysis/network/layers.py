@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from customresnet.analysis.network.receptive_field import Field, receptive_fields
 from customresnet.runtime.errors import UserError
 
 MIB = 1024**2
+SMALL = 64
+"""Up to this image size, a forward pass on the CPU is faster than importing torch._dynamo, which "meta" needs."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,17 @@ def profile(network: nn.Module, image_size: int = 32) -> NetworkProfile:
     Raises:
         UserError: It does not take images of this size.
     """
-    fields = receptive_fields(network, image_size)
-    try:
-        calls, flops = _calls(network, image_size, "meta")
-    except Exception:  # its forward may read values, or create tensors on the CPU
+    name, failure = type(network).__name__, None
+    for device in ("cpu",) if image_size <= SMALL else ("meta", "cpu"):  # a forward that needs values fails on meta
         try:
-            calls, flops = _calls(network, image_size, "cpu")
-        except Exception as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(
-                f"{type(network).__name__} does not take images of `image_size` {image_size} ({reason})"
-            ) from error
+            calls, flops = _calls(network, image_size, device)
+            break
+        except Exception as error:  # a forward may raise anything
+            failure = error
+    else:
+        reason = next(iter(str(failure).splitlines()), type(failure).__name__)
+        raise UserError(f"{name} does not take images of `image_size` {image_size} ({reason})") from failure
+    fields = receptive_fields(network, image_size, device)
     layers = []
     for number, call in enumerate(calls, start=1):
         field = next(iter(fields.layers.get(call.path, [])), None)
@@ -100,12 +103,27 @@ def profile(network: nn.Module, image_size: int = 32) -> NetworkProfile:
             )
         )
     totals = _totals(network, layers, flops, image_size)
-    return NetworkProfile(type(network).__name__, image_size, layers, totals, fields.logits, fields.unknown)
+    return NetworkProfile(name, image_size, layers, totals, fields.logits, fields.unknown)
 
 
-def layer_table(network: nn.Module, image_size: int = 32) -> list[Layer]:
-    """The layers of ``profile``."""
-    return profile(network, image_size).layers
+class FlopCounter(TorchDispatchMode):
+    """Counts FLOPs with the formulas of torch's FlopCounterMode, which itself would import torch._dynamo."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True would import torch._dynamo too
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from torch.utils.flop_counter import flop_registry
+
+        output = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=output)
+        return output
 
 
 @dataclass(frozen=True)
@@ -121,15 +139,15 @@ class _Call:
 
 def _calls(network: nn.Module, image_size: int, device: str) -> tuple[list[_Call], int]:
     """The calls of modules that call no other module, and the FLOPs of the whole network, for one image."""
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     network = copy.deepcopy(network).eval().to(device=device, dtype=torch.float32)
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounter()
     calls: list[_Call] = []
     starts: list[tuple[int, int]] = []  # for each module being called, the calls and FLOPs before it
 
     def start(*_: object) -> None:
-        starts.append((len(calls), counter.get_total_flops()))
+        starts.append((len(calls), counter.flops))
 
     for name, module in network.named_modules():
 
@@ -137,16 +155,16 @@ def _calls(network: nn.Module, image_size: int, device: str) -> tuple[list[_Call
             before, flops = starts.pop()
             if before == len(calls):  # it called no other module
                 shape, size = _shape(output), parameter_count(module)
-                calls.append(_Call(type(module).__name__, path, shape, size, counter.get_total_flops() - flops))
+                calls.append(_Call(type(module).__name__, path, shape, size, counter.flops - flops))
 
         for hooks in (module._forward_hooks, module._forward_pre_hooks):  # the user's hooks are not called
             hooks.clear()
         if name:
             module.register_forward_pre_hook(start)
             module.register_forward_hook(end)
-    with counter:
+    with counter, sdpa_kernel(SDPBackend.MATH):  # torch has no formula for the CPU's fused attention
         network.forward(torch.zeros(1, 3, image_size, image_size, device=device))  # not compiled
-    return calls, counter.get_total_flops()
+    return calls, counter.flops
 
 
 def _shape(output: Any) -> tuple[int, ...]:

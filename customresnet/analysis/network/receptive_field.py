@@ -79,20 +79,19 @@ class NoRule(Exception):
     """The graph contains an operation whose effect on the receptive field is not implemented."""
 
 
-def receptive_fields(network: nn.Module, image_size: int) -> ReceptiveFields:
+def receptive_fields(network: nn.Module, image_size: int, device: str = "cpu") -> ReceptiveFields:
     """Find the receptive fields in a network that takes square images ``(N, 3, H, W)``.
 
-    The graph is traced with torch.fx on a copy of the network in eval mode on the meta device: nothing is computed, and
-    the network is unchanged.
+    A copy of the network in eval mode is traced with torch.fx, and run to get the shapes of its maps.
     """
-    network = copy.deepcopy(network).eval().to(device="meta", dtype=torch.float32)
+    network = copy.deepcopy(network).eval().to(device=device, dtype=torch.float32)
     tracer = _Tracer()
     try:
         graph = tracer.trace(network)
         run = _Run(network, garbage_collect_values=False, graph=graph)
         run.extra_traceback = False  # the error is shown in one line
-        images = torch.empty(2, 3, image_size, image_size, device="meta")  # two, to detect a view that mixes them
-        run.run(images)
+        with torch.no_grad():  # two images, to detect a view that mixes them
+            run.run(torch.zeros(2, 3, image_size, image_size, device=device))
     except Exception as error:  # a forward may raise anything
         return ReceptiveFields(unknown=f"torch.fx cannot trace the network ({_first_line(error)})")
     fields: dict[fx.Node, Field | None] = {}  # without the nodes whose field is unknown
