@@ -111,7 +111,7 @@ def test_each_network_has_its_default_width():
     ("options", "message"),
     [
         ({"width": 0}, "`width` must be at least 1; received 0"),
-        ({"dropout": 1.0}, "`dropout` must be from 0 to below 1; received 1.0"),
+        ({"dropout": 1.0}, "`dropout` must be at least 0 and below 1; received 1.0"),
         ({"num_classes": 1}, "`num_classes` must be at least 2; received 1"),
     ],
 )
