@@ -178,6 +178,10 @@ class ImageClassifier(pl.LightningModule):
         scheduler = self.policy().scheduler(optimizer, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if self.trainer.global_step != self._scheduled_steps:  # a step beyond the end would leave LRMIN behind
+            scheduler.step()
+
     def new_optimizer(self, *, fused: bool = False) -> Optimizer:
         """A new optimizer of the network's parameters."""
         lr, weight_decay = self.hparams["lr_max"] or FAST_DEV_RUN_LR, self.hparams["weight_decay"]
