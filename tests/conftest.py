@@ -14,6 +14,8 @@ from PIL import Image
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests occupy all cores already
 
+import pytorch_lightning as pl
+
 from customresnet.cli import main as cli
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a shell's background job; child processes inherit it
@@ -61,6 +63,14 @@ def one_line(outcome: Outcome, *parts: str) -> None:
     assert len(outcome.err.strip().splitlines()) <= 2
     for part in parts:
         assert part in lines[0]
+
+
+class StopAfterOneEpoch(pl.Callback):
+    """Interrupt a run, as Ctrl-C does, when its second epoch starts."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,8 @@ def lr_find(
     if update:
         recipe_with(update, f"`update` {update}", "model", {})  # can it be written?
     require_single_device(trainer, "the LR range test")
+    if repeat > 1:
+        model.rebuild()  # can it be built again?
     read_images(datamodule)
     start_run(trainer, model, datamodule)
     result: LRRangeResult | RepeatedLRRange

@@ -57,6 +57,7 @@ def lr_sweep(
     if parallel < 1:
         raise UserError(f"`parallel` must be at least 1; received {parallel}")
     require_single_device(trainer, "the LR sweep")
+    model.rebuild()  # can it be built again?
     unfinished = unfinished_sweep(trainer) if resume else None
     if unfinished:
         log_into(trainer, unfinished)
