@@ -1,14 +1,16 @@
-"""A network that is not this package's own: torchvision's ShuffleNet, trained, resumed, evaluated, shown and compared."""
+"""A network from another package, torchvision's ShuffleNet: trained, resumed, evaluated, reported on and compared."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from torchvision.models import ShuffleNetV2, shufflenet_v2_x0_5
+from torchvision.models import ShuffleNetV2
 
 import customresnet
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.cli import main as cli
+from customresnet.commands.lr_find import lr_find
 from customresnet.commands.lr_sweep import lr_sweep
 from customresnet.runtime.errors import UserError
 from tests.conftest import BOUNDS, one_line, read_json
@@ -16,7 +18,7 @@ from tests.conftest import BOUNDS, one_line, read_json
 SHUFFLENET = "torchvision.models.shufflenet_v2_x0_5"
 CLASS = "torchvision.models.ShuffleNetV2"
 TINY = {"stages_repeats": [1, 1, 1], "stages_out_channels": [8, 16, 24, 32, 40]}
-"""Arguments of a ShuffleNetV2 that trains in no time."""
+"""Arguments of a very small ShuffleNetV2."""
 DIGITS = ["--data.source", "digits", "--data.train_size", "300", "--data.batch_size", "64"]
 WORDS = ["fit", *DIGITS, *BOUNDS, "--trainer.max_epochs", "2", "--model.network", SHUFFLENET]
 
@@ -151,9 +153,11 @@ def test_an_instance_and_a_class_path_train_alike(tmp_path):
     assert all(torch.equal(instance["state_dict"][name], built["state_dict"][name]) for name in weights)
 
 
-def test_an_lr_sweep_refuses_an_instance(tmp_path):
+def test_an_instance_is_refused_where_new_networks_are_built(tmp_path):
     data = CIFAR10DataModule(source="digits", batch_size=64, seed=0)
     trainer = Trainer(enable_progress_bar=False, default_root_dir=str(tmp_path))
-    with pytest.raises(UserError, match=r"^`network` was given as an instance.*class_path and init_args$"):
-        lr_sweep(ImageClassifier(shufflenet_v2_x0_5(num_classes=10)), data, trainer, points=2, steps=1)
+    model = ImageClassifier(ShuffleNetV2(**TINY, num_classes=10))
+    for command in (partial(lr_sweep, points=2, steps=1), partial(lr_find, repeat=2)):
+        with pytest.raises(UserError, match=r"^`network` was given as an instance.*class_path and init_args$"):
+            command(model, data, trainer)
     assert list(tmp_path.iterdir()) == []
