@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -75,8 +76,11 @@ class CommandLine(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse. Presets are named, a checkpoint brings its run's config.yaml, and flags override both."""
         words = list(self.words)
+        # schedule shows what fit would do with the same flags
+        ignored = ("lr_find", "report") if self.function.__name__ == "schedule" else ()
         for name in RECIPE_FLAGS:
-            if name not in self.own and any(word.split("=")[0].split(".")[0] == f"--{name}" for word in words):
+            given = any(word.split("=")[0].split(".")[0] == f"--{name}" for word in words)
+            if given and name not in (*self.own, *ignored):
                 raise UserError(f"this command has no --{name}")
         recipes, flags = split_recipes(words)
         network, flags = split_network_arguments(flags)
@@ -141,7 +145,9 @@ def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) 
     try:
         cli = CommandLine(function, words, name)
         own = {parameter: cli.config_init[parameter] for parameter in cli.own}
-        function(cli.model, cli.datamodule, cli.trainer, **own)
+        result = function(cli.model, cli.datamodule, cli.trainer, **own)
+        if isinstance(result, dict) and result.get("ended") == "diverged":
+            sys.exit(1)
     except argparse.ArgumentError as error:
         raise UserError(in_one_line(str(error))) from error
     except UserError as error:

@@ -55,6 +55,7 @@ from tests.conftest import BOUNDS, SMALL, make_tree, one_line
         (["fit", *SMALL, "--lr_find.min", "10", "--lr_find.max", "1000"], ["LR range test", "--model.lr_max"]),
         (["fit", "--data.source", "folder"], ["--data.source folder needs --data.root"]),
         (["fit", "--data.source", "folder", "--data.root", "nowhere"], ["--data.root nowhere does not exist"]),
+        (["lr-sweep", *SMALL, "--lr_find.steps", "30"], ["this command has no --lr_find"]),
         (["test"], ["test needs --ckpt_path"]),
         (["predict", "--images", "x.png"], ["predict needs --ckpt_path"]),
         (["predict", "--ckpt_path", "pretrained"], ["predict needs --images"]),

@@ -86,7 +86,8 @@ def test_unknown_bounds_are_assumed_and_reported_as_such(run):
 
 
 def test_takes_the_flags_of_fit_and_the_checkpoint_of_a_run(run, small_run):
-    assert run("schedule", *SMALL, *BOUNDS, "--lr_find.steps", "30", "--model.compile", "true").code == 0
+    flags = ["--lr_find.steps", "30", "--report", "false", "--model.compile", "true"]
+    assert run("schedule", *SMALL, *BOUNDS, *flags).code == 0
     outcome = run("schedule", "--ckpt_path", str(small_run))
     assert outcome.code == 0, outcome.err
     result = read_json(small_run / "result.json")

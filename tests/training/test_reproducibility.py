@@ -97,6 +97,17 @@ def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_one(tmp_path, eng
     assert equal(fit(str(tmp_path / "middle.ckpt")), whole)
 
 
+def test_a_resumed_triangular_policy_equals_an_uninterrupted_one(run):
+    words = [*SMALL, *BOUNDS, "--model.policy", "triangular", "--model.cycle_mode", "exp_range"]
+    run("fit", *words)
+    run("fit", *words, "--trainer.callbacks", "tests.conftest.StopAfterOneEpoch")
+    outcome = run("fit", "--ckpt_path", "lightning_logs/demo/version_1", "--trainer.callbacks", "[]")
+    assert outcome.code == 0, outcome.err
+    whole, resumed = (read_json(FOLDER / f"version_{n}/result.json") for n in (0, 1))
+    assert whole["test/loss"] == resumed["test/loss"]
+    assert equal(weights(1), weights(0))
+
+
 TWO_PROCESSES = """
 import pytorch_lightning as pl
 import torch
