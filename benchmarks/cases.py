@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.ceiling import convolutions, products
+from benchmarks.data import RandomImages, random_images
+from benchmarks.pipeline import pipeline
 from benchmarks.profiling import profile
 from benchmarks.step import train_step
 from customresnet.data.batches import InMemoryDataset, SeededBatchSampler
-from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.data.labelled_images import LabelledImages, Split
-from customresnet.data.sources.cifar import CIFAR10_CLASSES
 from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD, Augmentation
 from customresnet.data.transforms.selection import EngineName
@@ -35,26 +34,6 @@ CONSTANTS = (CIFAR10_MEAN, CIFAR10_STD, 32)
 POLICY = OneCycle(lr_max=6e-4, lr_min=3e-5)
 WARM_UP = 2
 """Steps before timing starts: they allocate memory and compile the network."""
-
-
-def random_images(count: int) -> LabelledImages:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return LabelledImages(images, torch.randint(0, 10, (count,), generator=generator), CIFAR10_CLASSES)
-
-
-class RandomImages(CIFAR10DataModule):
-    """A data module of random images, with nothing to download."""
-
-    def __init__(self, count: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.count = count
-
-    def prepare_data(self) -> None:
-        pass
-
-    def _load(self, split: Split) -> LabelledImages:
-        return random_images(self.count if split == "train" else 512)
 
 
 class Stopwatch:
@@ -77,9 +56,6 @@ class Stopwatch:
             "images_per_second": self.steps * self.batch_size / self.seconds,
             "seconds_per_step": self.seconds / self.steps,
         }
-
-
-# ------------------------------------------------------------------------------------------------------- training loops
 
 
 def notebook(steps: int, batch_size: int = 512, workers: int = 0) -> dict[str, float]:
@@ -189,60 +165,6 @@ def fit(
 def _batches(data: InMemoryDataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     for indices in SeededBatchSampler(len(data.data), batch_size, 0, shuffle=True):
         yield data[indices]
-
-
-# ------------------------------------------------------------------------------------------------------ input pipelines
-
-
-def pipeline(images: int, kind: str = "albumentations", workers: int = 0, batch_size: int = 512) -> dict[str, float]:
-    """Training batches without a network.
-
-    Args:
-        images: Images in the training set.
-        kind: A transform backend, ``albumentations`` or ``batch``; or ``torchvision``, its v2 transforms per image.
-        workers: DataLoader workers; the process itself and each worker use one core.
-        batch_size: Images per batch.
-    """
-    torch.set_num_threads(1)
-    keep_freed_memory()  # as in fit
-    loader: DataLoader[Any]
-    if kind == "torchvision":
-        loader = _torchvision(random_images(images), batch_size)
-    else:
-        module = RandomImages(images, batch_size=batch_size, engine=kind, num_workers=workers)
-        module.setup("fit")
-        loader = module.train_dataloader()
-    seconds = []
-    for _ in range(2):  # the first pass builds the transforms and starts workers
-        start = time.perf_counter()
-        count = sum(len(labels) for _, labels in loader)
-        seconds.append(time.perf_counter() - start)
-    return {"images_per_second": count / seconds[-1]}
-
-
-def _torchvision(data: LabelledImages, batch_size: int) -> DataLoader[Any]:
-    from torchvision.transforms import v2
-
-    fill = [0.0, 0.0, 0.0]
-    transform = v2.Compose(
-        [
-            v2.Pad(4, padding_mode="reflect"),
-            v2.RandomCrop(32),
-            v2.RandomHorizontalFlip(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(CIFAR10_MEAN, CIFAR10_STD),
-            v2.RandomErasing(p=1.0, scale=(1 / 16, 1 / 16), ratio=(1.0, 1.0), value=fill),
-        ]
-    )
-
-    class Images(Dataset):
-        def __len__(self) -> int:
-            return len(data)
-
-        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-            return transform(data.images[index].permute(2, 0, 1)), data.labels[index]
-
-    return DataLoader(Images(), batch_size=batch_size, shuffle=True)
 
 
 CASES: dict[str, Callable[..., dict[str, Any]]] = {
