@@ -14,7 +14,7 @@ from customresnet.runtime import files
 
 
 def compare(*runs: str, data: DataOptions = DataOptions(), output: Path | None = None) -> Path:
-    """Compare runs: write a page with a table, curves and significance tests, with these as files beside it.
+    """Compare runs on one page: a table, curves and significance tests.
 
     Args:
         runs: Folders of runs, checkpoints, folders that contain runs, or pretrained. Default: lightning_logs.

@@ -23,7 +23,7 @@ def dataset(
     predictions: int = 20,
     duplicate_threshold: float = THRESHOLD,
 ) -> Path:
-    """Write a page about a data set, with its figures and tables as files beside it.
+    """Show what is in a data set, on one page: counts, statistics, samples, augmentation and duplicates.
 
     Args:
         data: The images.

@@ -14,7 +14,7 @@ from customresnet.runs.record import RunRecord
 def report(
     ckpt_path: str, data: DataOptions = DataOptions(), gallery: Gallery = Gallery(), output: Path | None = None
 ) -> Path:
-    """Write the report of a run: one self-contained page, with its figures and tables as files beside it.
+    """Report on a run: recipe, accuracy, curves, mistakes, Grad-CAM and architecture on one self-contained page.
 
     Args:
         ckpt_path: last (the newest run), pretrained, a checkpoint or a run's folder.

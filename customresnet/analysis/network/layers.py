@@ -85,10 +85,10 @@ def profile(network: nn.Module, image_size: int = 32) -> NetworkProfile:
         reason = next(iter(str(failure).splitlines()), type(failure).__name__)
         raise UserError(f"{name} does not take images of `image_size` {image_size} ({reason})") from failure
     fields = receptive_fields(network, image_size, device)
+    by_path = {path: iter(outputs) for path, outputs in fields.layers.items()}
     layers = []
     for number, call in enumerate(calls, start=1):
-        field = next(iter(fields.layers.get(call.path, [])), None)
-        fields.layers[call.path] = fields.layers.get(call.path, [])[1:]
+        field = next(by_path.get(call.path, iter(())), None)
         layers.append(
             Layer(
                 name=f"{call.kind}-{number}",
