@@ -67,7 +67,7 @@ class Shootout:
     def train(self, recipe: str) -> None:
         """Train one recipe: skip a finished run, resume an unfinished one."""
         folder = self.newest_run(recipe)
-        if folder and (folder / folders.RESULT).is_file():
+        if folder and folders.is_finished(folder):
             print(f"{recipe}: already finished in {folder}", flush=True)
         elif folder and folders.last_checkpoint(folder).is_file():
             print(f"{recipe}: resuming in {folder}", flush=True)

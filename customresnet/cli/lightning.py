@@ -12,7 +12,6 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from customresnet.cli.parsing import add_command_arguments, in_one_line, with_flags
 from customresnet.cli.recipes import is_preset, recipe_path
@@ -131,12 +130,15 @@ class SaveRunConfig(SaveConfigCallback):
     """Write config.yaml into the run's folder, with the learning rates that are really used."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage != "fit" or trainer.logger is None:
+        pass  # a checkpoint to resume has not been accepted yet
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.logger is None:
             return
         for name in ("lr_max", "lr_min"):
             self.config.model[name] = pl_module.hparams[name]
         self.config.ckpt_path = None  # the file describes the run, not how it was resumed
-        super().setup(trainer, pl_module, stage)
+        super().setup(trainer, pl_module, "fit")
 
 
 def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) -> None:
@@ -152,10 +154,11 @@ def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) 
         raise UserError(in_one_line(str(error))) from error
     except UserError as error:
         raise UserError(with_flags(str(error), flags_parser(function))) from error
-    except (MisconfigurationException, ValueError) as error:
-        if not raised_by_lightning(error):
+    except Exception as error:
+        if cli is not None and cli.trainer.global_step > 0:
             raise
-        raise UserError(f"--trainer: {error}") from error
+        origin = "--trainer" if raised_by_lightning(error) else type(error).__name__
+        raise UserError(f"{origin}: {error}") from error
 
 
 def flags_parser(function: Callable[..., Any]) -> LightningArgumentParser:

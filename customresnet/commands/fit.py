@@ -1,6 +1,7 @@
 """fit: find the learning rates, train, evaluate, record, report."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -20,8 +21,9 @@ from customresnet.training.lr.bounds import LRRangeTest
 from customresnet.training.lr.find import find_bounds
 from customresnet.training.messages import announce, closing_lines
 from customresnet.training.options import check_schedule
+from customresnet.training.plan import logged_metrics, refuse_callbacks
 from customresnet.training.result import run_result
-from customresnet.training.run import read_images, require_single_device, resume_run, start_run
+from customresnet.training.run import discard_failed_start, read_images, require_single_device, resume_run, start_run
 from customresnet.training.steps import steps_per_epoch, total_steps
 from customresnet.training.trainer import Trainer, checkpoint_callback
 
@@ -56,25 +58,30 @@ def fit(
         require_single_device(trainer, "the LR range test")
 
     read_images(datamodule)
-    check_run(trainer, model, datamodule, resumed=checkpoint is not None)
-    start_run(trainer, model, datamodule)
-
-    if unknown and is_fast_dev_run(trainer):
-        announce(trainer, f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
-    elif unknown:
-        find_bounds(trainer, model, datamodule, lr_find).set_missing_bounds(model)
-    if datamodule.val_size and trainer.checkpoint_callback:
-        keep_best(trainer)
-
-    trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
+    planned_steps = check_run(trainer, model, datamodule, resumed=checkpoint is not None)
+    with nullcontext() if checkpoint else discard_failed_start(trainer):
+        start_run(trainer, model, datamodule)
+        if unknown and is_fast_dev_run(trainer):
+            announce(trainer, f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
+        elif unknown:
+            find_bounds(trainer, model, datamodule, lr_find).set_missing_bounds(model)
+        if datamodule.val_size and trainer.checkpoint_callback:
+            keep_best(trainer)
+        try:
+            trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            if recorder.rows:
+                keep_result(trainer, run_result(trainer, model, datamodule, recorder, planned_steps))
+            raise
     if is_fast_dev_run(trainer) or not recorder.rows:
         return None
     recorder.stop_clock()
 
     evaluate_last_epoch(trainer, model, datamodule, recorder)
-    result = run_result(trainer, model, datamodule, recorder)
+    result = run_result(trainer, model, datamodule, recorder, planned_steps)
     announce(trainer, closing_lines(result))
-    keep_result(trainer, model, result, recorder.rows[-1])
+    keep_result(trainer, result)
+    show_hparams(trainer, model, recorder.rows[-1])
     if report:
         write_run_report(trainer, datamodule)
     return result
@@ -89,16 +96,23 @@ def find_recorder(trainer: pl.Trainer) -> RunRecorder:
     return found
 
 
-def check_run(trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule, *, resumed: bool) -> None:
-    """Raise a UserError if the schedule, the classes or the network do not fit the run."""
-    images = datamodule.train_images
+def check_run(trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule, *, resumed: bool) -> int:
+    """The planned optimizer steps.
+
+    Raises:
+        UserError: The schedule, the classes, the network or a callback do not fit the run.
+    """
+    images, steps = datamodule.train_images, 0.0
     if not is_fast_dev_run(trainer):
         per_epoch = steps_per_epoch(trainer, len(images), datamodule.batch_size)
-        check_schedule(model.hparams, total_steps(trainer, per_epoch) / per_epoch)
+        steps = total_steps(trainer, per_epoch)
+        check_schedule(model.hparams, steps / per_epoch)
+    refuse_callbacks(trainer, logged_metrics(held_out=datamodule.val_size > 0))
     classes = model.hparams["num_classes"]
     if len(images.classes) != classes and not resumed:  # a checkpoint is checked when it is loaded
         raise UserError(f"the data has {len(images.classes)} classes; received `num_classes` {classes}")
     check_network(model.net, classes, images.images.shape[1])
+    return int(steps)
 
 
 def keep_best(trainer: pl.Trainer) -> None:
@@ -120,16 +134,19 @@ def evaluate_last_epoch(
         last |= trainer.validate(model, datamodule=datamodule, verbose=False)[0]
 
 
-def keep_result(trainer: pl.Trainer, model: ImageClassifier, result: Result, last: EpochMetrics) -> None:
-    """Write result.json and fill TensorBoard's hparams tab."""
+def keep_result(trainer: pl.Trainer, result: Result) -> None:
+    """Write result.json."""
     folder = trainer.log_dir  # a collective call: every process must make it
-    if trainer.logger is None or folder is None or not trainer.is_global_zero:
-        return
-    write_result(Path(folder), result)
-    if isinstance(trainer.logger, TensorBoardLogger):
+    if trainer.logger is not None and folder is not None and trainer.is_global_zero:
+        write_result(Path(folder), result)
+        announce(trainer, f"run: {shown(Path(folder))}")
+
+
+def show_hparams(trainer: pl.Trainer, model: ImageClassifier, last: EpochMetrics) -> None:
+    """Fill TensorBoard's hparams tab."""
+    if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
         metrics = {f"final/{name.replace('/', '_')}": value for name, value in last.items() if "/" in name}
         trainer.logger.log_hyperparams(dict(model.hparams), metrics, step=trainer.global_step)
-    announce(trainer, f"run: {shown(Path(folder))}")
 
 
 def write_run_report(trainer: pl.Trainer, datamodule: CIFAR10DataModule) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from customresnet.runs.folders import CONFIG, LR_FIND, METRICS, RESULT
 from customresnet.runs.result import Result
-from customresnet.runtime.files import as_csv, write_atomically
+from customresnet.runtime.files import as_csv, as_json, write_atomically
 
 RecordName = Literal["config", "result", "metrics", "lr_find"]
 EpochMetrics = dict[str, float]
@@ -43,13 +43,13 @@ def read_record(name: RecordName, folder: Path) -> Any:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Write result.json, which marks a run as finished."""
-    write_atomically(folder / RESULT, json.dumps(result, indent=1))
+    """Write result.json."""
+    write_atomically(folder / RESULT, as_json(result))
 
 
 def write_lr_find(folder: Path, content: dict[str, Any]) -> None:
     """Write lr_find.json."""
-    write_atomically(folder / LR_FIND, json.dumps(content, indent=1))
+    write_atomically(folder / LR_FIND, as_json(content))
 
 
 def write_metrics(folder: Path, rows: list[EpochMetrics]) -> None:

@@ -1,8 +1,10 @@
 """Where runs lie: ``lightning_logs/<name>/version_N/``, with checkpoints, and result.json once finished."""
 
+import json
 import re
 from pathlib import Path
 
+from customresnet.runs.result import FINISHED
 from customresnet.runtime.errors import UserError
 
 LOGS = "lightning_logs"
@@ -27,6 +29,17 @@ def versions(root: Path, name: str) -> list[Path]:
 def last_checkpoint(folder: Path) -> Path:
     """The path of a run's newest checkpoint, whether it exists or not."""
     return folder / CHECKPOINTS / LAST
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has ended for good, so there is nothing to resume. A damaged result.json counts as finished."""
+    if not (folder / RESULT).is_file():
+        return False
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return not isinstance(result, dict) or result.get("ended", "completed") in FINISHED
 
 
 def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfinished: bool = False) -> Path:
@@ -57,7 +70,7 @@ def _newest_checkpoint(root: Path, name: str | None, unfinished: bool) -> Path:
     names = [name] if name else sorted(folder.name for folder in (root / LOGS).glob("*"))
     found = [run for each in names for run in versions(root, each) if last_checkpoint(run).is_file()]
     if unfinished:
-        found = [run for run in found if not (run / RESULT).is_file()]
+        found = [run for run in found if not is_finished(run)]
     if not found:
         what = "unfinished run" if unfinished else "run with a checkpoint"
         where = root / LOGS / name if name else root / LOGS

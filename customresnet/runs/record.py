@@ -14,7 +14,7 @@ from customresnet.models import build_network, network_name
 from customresnet.models.build import default_width
 from customresnet.runs.checkpoint import read_checkpoint
 from customresnet.runs.files import READERS, EpochMetrics, RecordName, read_record
-from customresnet.runs.folders import CHECKPOINTS, CONFIG, METRICS, RESULT, last_checkpoint, run_folder
+from customresnet.runs.folders import CHECKPOINTS, CONFIG, METRICS, is_finished, last_checkpoint, run_folder
 from customresnet.runs.result import Evaluation
 from customresnet.runtime.errors import UserError
 
@@ -48,10 +48,12 @@ class RunRecord:
     def from_folder(cls, folder: Path, name: str) -> "RunRecord":
         """Read a run's folder. What is missing or damaged becomes a remark."""
         run = cls._read(folder, name, lambda record: read_record(record, folder))
-        finished = (folder / RESULT).is_file()
+        finished, ended = is_finished(folder), _word(run.result, "ended") or "completed"
+        planned = f" of {run.planned}" if run.planned else ""
         if not finished:
-            planned = f" of {run.planned}" if run.planned else ""
             run.remarks.insert(0, f"unfinished: {run.epochs}{planned} epochs")
+        elif ended != "completed":
+            run.remarks.insert(0, f"{ended.replace('_', ' ')} after {run.epochs}{planned} epochs")
         if part := _number(run.config, "data", "train_size"):
             run.remarks.append(f"trained on {part:,.0f} images")
         for file, expected in ((CONFIG, True), (METRICS, finished)):

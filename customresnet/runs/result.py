@@ -16,8 +16,10 @@ Result = TypedDict(
         "test/acc": float,
         "test/correct": int,
         "test/images": int,
+        "ended": str,
         "epochs": int,
         "steps": int,
+        "planned_steps": int,
         "seconds": float,
         "images_per_second": float,
         "lr_max": float | None,
@@ -32,7 +34,14 @@ Result = TypedDict(
     },
     total=False,
 )
-"""The content of result.json."""
+"""The content of result.json. Metrics that are not finite are None.
+
+``ended`` says why: completed, early_stopping, diverged (the loss is not finite), max_time, interrupted, or stopped.
+After the first three a run is finished, after the others it can be resumed. Older results lack it: they are completed.
+"""
+
+FINISHED = ("completed", "early_stopping", "diverged")
+"""Endings after which there is nothing to resume."""
 
 
 @dataclass(frozen=True)

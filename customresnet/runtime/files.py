@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,19 @@ def make_folder(folder: Path, option: str) -> None:
         raise UserError(f"cannot write to {option} {folder} ({error})") from error
 
 
+def as_json(content: Any) -> str:
+    """JSON text that every parser reads: numbers that are not finite become null."""
+    return json.dumps(_finite(content), indent=1, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def as_csv(rows: list[dict[str, Any]]) -> str:
     """Rows as CSV text, with the columns of all of them."""
     text = io.StringIO()
@@ -51,7 +65,7 @@ def write_beside(path: Path, content: Any) -> None:
     """Write JSON into a run's folder and say so; a failure is a warning, since the result is on the screen already."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(content, indent=1))
+        write_atomically(path, as_json(content))
     except OSError as error:
         print(f"warning: could not write {path} ({error})")
     else:

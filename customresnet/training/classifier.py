@@ -227,6 +227,9 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             UserError: It was trained with another network, on other data or, to be resumed, with another optimizer.
         """
+        # `max_time` is this part's, not the whole run's
+        callbacks = checkpoint.get("callbacks", {})
+        checkpoint["callbacks"] = {key: state for key, state in callbacks.items() if not key.startswith("Timer")}
         if "preprocessing" not in checkpoint:
             return
         trainer, data = self._attached_trainer, self._data

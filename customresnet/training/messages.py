@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from customresnet.training.classifier import ImageClassifier
 
 
+ENDINGS = {
+    "max_time": "stopped by max_time",
+    "early_stopping": "stopped by EarlyStopping",
+    "interrupted": "interrupted",
+    "diverged": "diverged: the training loss is not finite; lower LRMAX (--model.lr_max). Training ended",
+}
+
+
 def announce(trainer: pl.Trainer, text: str) -> None:
     """Print in the first process, above the progress bar if there is one."""
     if not trainer.is_global_zero:
@@ -57,16 +65,18 @@ def epoch_line(row: EpochMetrics, trainer: pl.Trainer, datamodule: CIFAR10DataMo
 
 def closing_lines(result: Result) -> str:
     """The accuracy of a finished run, its time and its speed."""
+    lines = []
+    if result["ended"] != "completed":
+        reason = ENDINGS.get(result["ended"], "stopped")
+        lines.append(f"{reason} after {result['steps']:,} of {result['planned_steps']:,} planned steps")
     tested = "test/acc" in result
-    return "\n".join(
-        [
-            f"test accuracy of the last epoch: {counted(result['test/acc'], result['test/images'])}"
-            if tested
-            else "not evaluated",
-            f"{result['epochs']} epochs in {duration(result['seconds'])}, evaluations included "
-            f"({result['images_per_second']:.0f} images/s)",
-        ]
+    accuracy = counted(result["test/acc"], result["test/images"]) if tested else ""
+    lines.append(f"test accuracy of the last epoch: {accuracy}" if tested else "not evaluated")
+    lines.append(
+        f"{result['epochs']} epochs in {duration(result['seconds'])}, evaluations included "
+        f"({result['images_per_second']:.0f} images/s)"
     )
+    return "\n".join(lines)
 
 
 def evaluation_line(stage: str, metrics: Mapping[str, float], images: int) -> str:

@@ -11,13 +11,18 @@ from customresnet.runs.result import Result
 from customresnet.runtime.hardware import device_name
 from customresnet.training.callbacks.recorder import RunRecorder
 from customresnet.training.classifier import ImageClassifier
+from customresnet.training.plan import ending
 from customresnet.training.steps import count_evaluated
 
 
 def run_result(
-    trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule, recorder: RunRecorder
+    trainer: pl.Trainer,
+    model: ImageClassifier,
+    datamodule: CIFAR10DataModule,
+    recorder: RunRecorder,
+    planned_steps: int,
 ) -> Result:
-    """What result.json records: the last epoch's metrics, length, speed, learning rates, hardware and versions."""
+    """What result.json records: the last metrics, why and when it ended, learning rates, hardware and versions."""
     device = trainer.strategy.root_device
     by_batch = isinstance(datamodule.transforms(augment=True, device=device), BatchBackend)
     result: Result = {name: value for name, value in recorder.rows[-1].items() if "/" in name}  # type: ignore[assignment]
@@ -27,8 +32,10 @@ def run_result(
         result |= {"test/correct": round(result["test/acc"] * images), "test/images": images}
     seconds = recorder.seconds
     result |= {
+        "ended": ending(trainer, recorder.rows[-1], planned_steps),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
+        "planned_steps": planned_steps,
         "seconds": round(seconds, 1),
         "images_per_second": round(recorder.images / seconds, 1) if seconds else 0.0,
         "lr_max": model.hparams["lr_max"],

@@ -1,6 +1,8 @@
 """Pieces that every command with a trainer starts with: the run's folder, its images, its opening lines."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.runs.folders import LOGS, RESULT, find_checkpoint, run_folder
+from customresnet.runs.folders import LOGS, RESULT, find_checkpoint, is_finished, run_folder
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import make_folder, shown
 from customresnet.training.classifier import ImageClassifier
@@ -34,7 +36,7 @@ def resume_run(trainer: pl.Trainer, ckpt_path: str) -> Path:
     """
     checkpoint = resolve_checkpoint(trainer, ckpt_path, unfinished=True)
     folder = run_folder(checkpoint)
-    if (folder / RESULT).is_file():
+    if is_finished(folder):
         raise UserError(f"`ckpt_path` {checkpoint}: this run is finished; see {folder / RESULT}")
     log_into(trainer, folder)
     return checkpoint
@@ -50,6 +52,18 @@ def start_run(trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10Da
     """Make the run's folder and say what is trained, on what, and where. The images must have been read."""
     make_log_folder(trainer)
     announce(trainer, opening_lines(trainer, model, datamodule))
+
+
+@contextmanager
+def discard_failed_start(trainer: pl.Trainer) -> Iterator[None]:
+    """Delete the run's folder if an error ends the run before its first step."""
+    try:
+        yield
+    except Exception:
+        if trainer.global_step == 0 and trainer.logger is not None and trainer.is_global_zero:
+            trainer.logger.finalize("failed")
+            shutil.rmtree(trainer.logger.log_dir or "", ignore_errors=True)
+        raise
 
 
 def read_images(datamodule: CIFAR10DataModule) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, Timer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins.io import CheckpointIO, TorchCheckpointIO
 
@@ -75,6 +75,8 @@ class Trainer(pl.Trainer):
             own.append(RunProgress())
         if enable_checkpointing:
             own.append(checkpoint_callback(Path(LAST).stem))
+        if max_time := kwargs.pop("max_time", None):
+            own.append(Timer(max_time, interval="epoch"))  # after whole epochs, so that the run can be resumed
         plugins = kwargs.pop("plugins", None) or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -118,6 +120,10 @@ def tensorboard_logger(root: Path, run_name: str, version: str | None = None) ->
     return TensorBoardLogger(str(root.resolve() / LOGS), run_name, version, default_hp_metric=False)
 
 
-def checkpoint_callback(name: str, **kwargs: Any) -> ModelCheckpoint:
+class RunCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint of this project. Its name tells its state from that of a user's own ModelCheckpoint."""
+
+
+def checkpoint_callback(name: str, **kwargs: Any) -> RunCheckpoint:
     """Keep one checkpoint file, replaced at each save."""
-    return ModelCheckpoint(filename=name, save_on_train_epoch_end=True, enable_version_counter=False, **kwargs)
+    return RunCheckpoint(filename=name, save_on_train_epoch_end=True, enable_version_counter=False, **kwargs)

@@ -1,5 +1,7 @@
 """RunRecorder: record every epoch of a run in metrics.csv, on the screen and in TensorBoard."""
 
+import math
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -77,13 +79,15 @@ class RunRecorder(pl.Callback):
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self._lr, **metrics}
         self.rows.append(row)
         announce(trainer, epoch_line(row, trainer, trainer.datamodule))
+        if not math.isfinite(row["train/loss"]):
+            trainer.should_stop = True
         if trainer.logger is not None and trainer.is_global_zero:
             write_metrics(Path(folder), self.rows)
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
-            kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
-            folder = shown(Path(trainer.log_dir)) if trainer.logger is not None else "PATH"
-            announce(
-                trainer, f"interrupted: {kept}" + (f"; resume with: fit --ckpt_path {folder}" if self.rows else "")
-            )
+        if trainer.state.fn != TrainerFn.FITTING or trainer.global_step == 0:
+            return
+        what = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+        kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
+        folder = shlex.quote(str(shown(Path(trainer.log_dir)))) if trainer.logger is not None else "PATH"
+        announce(trainer, f"{what}: {kept}" + (f"; resume with: fit --ckpt_path {folder}" if self.rows else ""))
