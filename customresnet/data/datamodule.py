@@ -1,4 +1,4 @@
-"""CIFAR10DataModule: a labelled image set, read into memory and served in batches."""
+"""CIFAR10DataModule: a labeled image set, read into memory and served in batches."""
 
 import operator
 import os
@@ -31,7 +31,7 @@ from customresnet.runtime.errors import UserError
 
 
 class CIFAR10DataModule(pl.LightningDataModule):
-    """CIFAR-10 or another labelled image set, with augmentation for training.
+    """CIFAR-10 or another labeled image set, with augmentation for training.
 
     Args:
         source: cifar10 and cifar100 download torchvision's archives; folder reads {train,test}/<class>/*.png from a

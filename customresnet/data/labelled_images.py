@@ -1,4 +1,4 @@
-"""LabelledImages: a labelled image set in memory."""
+"""LabelledImages: a labeled image set in memory."""
 
 from dataclasses import dataclass
 from typing import Literal

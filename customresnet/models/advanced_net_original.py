@@ -1,10 +1,10 @@
-"""AdvancedNetOriginal: the small network of the course report "advanced", as it was: 97,284 parameters.
+"""AdvancedNetOriginal: the small network of the course report "advanced", unchanged: 97,284 parameters.
 
 Four blocks of convolution -> ReLU -> batch norm -> dropout, joined by 1x1 convolutions of stride 2, then global average
-pooling; 26.4 million multiply-adds; the report reached 87.43 % on CIFAR-10 after 90 epochs. Kept faithfully, weaknesses
-included: ReLU, batch norm and dropout lie on the logits; the pointwise halves of its depthwise-separable convolutions
-are padded, which adds a border of zeros; the dilated convolution is padded too little and loses one. Receptive field:
-69 pixels before the pooling.
+pooling; 26.4 million multiply-adds. The report reached 87.43% on CIFAR-10 after 90 epochs. Its flaws are kept: ReLU,
+batch norm and dropout act on the logits; the pointwise halves of its depthwise-separable convolutions are padded, which
+adds a border of zeros; the dilated convolution has too little padding and loses a border. The receptive field is 69
+pixels before the pooling.
 
 Source: the facts in https://github.com/partha-goswami/EVA8/tree/main/Session6, whose code is not used here.
 """
@@ -31,7 +31,7 @@ def transition(in_channels: int, out_channels: int) -> list[nn.Module]:
 
 
 class AdvancedNetOriginal(nn.Module):
-    """Images ``(N, 3, 32, 32)`` to logits ``(N, num_classes)``, which the last ReLU bounds on one side.
+    """Images ``(N, 3, 32, 32)`` to logits ``(N, num_classes)``, which the last ReLU bounds from below.
 
     Args:
         num_classes: Number of classes.

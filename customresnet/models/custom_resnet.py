@@ -1,7 +1,7 @@
 """CustomResNet: a nine-layer residual network for 32x32 images, 6,573,130 parameters.
 
 The network of the ERA/EVA course assignment, which is David Page's DAWNBench ResNet-9
-(https://github.com/davidcpage/cifar10-fast) with batch normalisation after the pooling.
+(https://github.com/davidcpage/cifar10-fast) with batch normalization after the pooling.
 """
 
 from torch import Tensor, nn
@@ -33,9 +33,9 @@ class Residual(nn.Module):
 
 
 class CustomResNet(nn.Module):
-    """Images ``(N, 3, 32, 32)`` to logits ``(N, num_classes)``; softmax is left to the loss.
+    """Images ``(N, 3, 32, 32)`` to logits ``(N, num_classes)``; the loss applies softmax.
 
-    Larger images work too: the last pooling is then followed by a maximum over what is left of the map.
+    Larger images work too: the maximum over the remaining map follows the last pooling.
 
     Args:
         num_classes: Number of classes.
@@ -52,8 +52,8 @@ class CustomResNet(nn.Module):
         self.layer3 = nn.Sequential(*conv_block(4 * w, 8 * w, pool=True, dropout=dropout), Residual(8 * w, dropout))
         self.pool = nn.MaxPool2d(4)
         self.head = nn.Linear(8 * w, num_classes)
-        # All classes start equally likely, at a loss of ln(num_classes). With torch's default the logits start large,
-        # the loss at twice that, and an LR range test sees little but their shrinking.
+        # All classes start equally likely, at a loss of ln(num_classes). With torch's default the loss starts at twice
+        # that, and an LR range test mostly shows the logits shrink.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

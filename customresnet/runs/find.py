@@ -40,10 +40,10 @@ def _run_paths(word: str) -> list[Path]:
         is_last = (path.parent.name, path.name) == (CHECKPOINTS, LAST) and _is_run(folder)
         return [folder if is_last else path]
     if not path.is_dir():
-        raise UserError(f"`runs` {word}: no such run folder, checkpoint, or folder that contains runs")
+        raise UserError(f"compare {word}: no such run folder, checkpoint, or folder that contains runs")
     found = _runs_under(path)
     if not found:
-        raise UserError(f"`runs` {word}: this folder contains no run")
+        raise UserError(f"compare {word}: this folder contains no run")
     return found
 
 

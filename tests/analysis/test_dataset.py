@@ -116,13 +116,13 @@ def test_each_step_does_what_its_name_says(digits):
     assert isinstance(backend, AlbumentationsBackend)
     for seed in range(6):
         (names, pictures) = zip(*augmentation_steps(backend, image, seed), strict=True)
-        original, padded, cropped, flipped, normalised, cut = pictures
+        original, padded, cropped, flipped, normalized, cut = pictures
         assert names[3] in ("flipped", "not flipped")
         assert np.array_equal(padded, np.pad(original, ((4, 4), (4, 4), (0, 0)), mode="reflect"))
         assert any(np.array_equal(cropped, padded[y : y + 32, x : x + 32]) for y in range(9) for x in range(9))
         assert np.array_equal(flipped, cropped[:, ::-1] if names[3] == "flipped" else cropped)
-        assert normalised == pytest.approx((flipped / 255 - digits.mean) / digits.std, abs=1e-5)
-        assert int((cut != normalised).any(2).sum()) <= 64
+        assert normalized == pytest.approx((flipped / 255 - digits.mean) / digits.std, abs=1e-5)
+        assert int((cut != normalized).any(2).sum()) <= 64
         assert (cut == 0).all(2).sum() >= 64
     assert "3. flipped" in [text.get_text() for text in list(augmentations(digits).figures.values())[1].axes[0].texts]
 

@@ -29,7 +29,7 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_test_images_are_normalised_without_randomness(images):
+def test_test_images_are_normalized_without_randomness(images):
     first, second = backend(NO_AUGMENTATION)(images, seed=1), backend(NO_AUGMENTATION)(images, seed=2)
     assert torch.equal(first, second)
     expected = torch.tensor(normalized(images.numpy())).permute(0, 3, 1, 2)
@@ -74,7 +74,7 @@ def test_cutout_fills_one_8x8_square_inside_each_image(images):
     assert len(corners) > 50
 
 
-def test_a_hole_shows_the_mean_colour(images):
+def test_a_hole_shows_the_mean_color(images):
     out = backend(Augmentation(pad=0, flip=0, cutout=32))(images[:1], seed=0)
     assert denormalize(out, CIFAR10_MEAN, CIFAR10_STD)[0, 0, 0].tolist() == [round(255 * m) for m in CIFAR10_MEAN]
 
@@ -134,7 +134,7 @@ def test_gray_converts_to_greyscale(images):
     assert (pixels[..., 0] - luma).abs().max() <= 1
 
 
-def test_denormalize_inverts_normalisation(images):
+def test_denormalize_inverts_normalization(images):
     assert torch.equal(denormalize(backend(NO_AUGMENTATION)(images, 0), CIFAR10_MEAN, CIFAR10_STD), images)
 
 

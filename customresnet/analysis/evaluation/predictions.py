@@ -16,7 +16,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities for labelled images.
+    """Class probabilities for labeled images.
 
     Attributes:
         data: The images before normalization, and their labels.

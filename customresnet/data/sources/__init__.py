@@ -1,4 +1,4 @@
-"""Read a labelled image set into memory: CIFAR, a folder or .zip of images, or scikit-learn's digits."""
+"""Read a labeled image set into memory: CIFAR, a folder or .zip of images, or scikit-learn's digits."""
 
 from pathlib import Path
 from typing import Literal

@@ -11,7 +11,7 @@ SIZES: dict[Split, int] = {"train": 1_437, "test": 360}
 
 
 def load_digits(split: Split) -> LabelledImages:
-    """Read one split of the 1,797 digits, enlarged from 8x8 grey to 32x32 RGB.
+    """Read one split of the 1,797 digits, enlarged from 8x8 gray to 32x32 RGB.
 
     A fixed fifth of each class is the test set.
     """
@@ -21,8 +21,8 @@ def load_digits(split: Split) -> LabelledImages:
     digits = datasets.load_digits()
     parts = train_test_split(np.arange(len(digits.target)), test_size=0.2, stratify=digits.target, random_state=0)
     indices = np.sort(parts[0] if split == "train" else parts[1])
-    grey = (digits.images[indices] * (255 / 16)).round().astype(np.uint8)
+    gray = (digits.images[indices] * (255 / 16)).round().astype(np.uint8)
     size = (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)
-    images = [np.asarray(Image.fromarray(g).resize(size, Image.Resampling.BICUBIC).convert("RGB")) for g in grey]
+    images = [np.asarray(Image.fromarray(g).resize(size, Image.Resampling.BICUBIC).convert("RGB")) for g in gray]
     labels = torch.from_numpy(digits.target[indices].astype(np.int64))
     return LabelledImages(torch.from_numpy(np.stack(images)), labels, CLASSES)

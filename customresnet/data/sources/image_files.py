@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def fit_to_square(image: Image.Image, size: int) -> Image.Image:
-    """Resize so that the shorter side is ``size`` pixels, then crop the centre square."""
+    """Resize so that the shorter side is ``size`` pixels, then crop the center square."""
     return image if image.size == (size, size) else ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
 
@@ -35,7 +35,7 @@ def decode(name: str, read: Callable[[], bytes]) -> Image.Image:
     """
     try:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(read())))
-        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
+        if image.mode.startswith("I"):  # 16-bit gray, which convert() would clip to white
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         return image.convert("RGB")
     except Exception as error:  # a decoder may raise anything on damaged bytes

@@ -32,9 +32,9 @@ class Step:
 
 
 class AlbumentationsBackend:
-    """Augment and normalise images one by one.
+    """Augment and normalize images one by one.
 
-    Every random value is a pure function of the seed of a batch. Cutout follows normalisation and fills with 0, which
+    Every random value is a pure function of the seed of a batch. Cutout follows normalization and fills with 0, which
     is exactly the mean.
 
     Args:
@@ -80,10 +80,10 @@ class AlbumentationsBackend:
         c = a.color_jitter
         if c.p:
             amounts = f"{c.brightness:g}/{c.contrast:g}/{c.saturation:g}/{c.hue:g}"
-            yield Step(f"ColorJitter {amounts} p={c.p:g}", "recoloured", self._color_jitter)
+            yield Step(f"ColorJitter {amounts} p={c.p:g}", "recolored", self._color_jitter)
         if a.gray:
-            yield Step(f"ToGray p={a.gray:g}", "made grey", lambda: _albumentations().ToGray(p=a.gray))
-        yield Step(f"Normalize mean={self.mean} std={self.std}", "normalised", self._normalize)
+            yield Step(f"ToGray p={a.gray:g}", "made gray", lambda: _albumentations().ToGray(p=a.gray))
+        yield Step(f"Normalize mean={self.mean} std={self.std}", "normalized", self._normalize)
         if a.cutout and a.cutout_p:
             p = f" p={a.cutout_p:g}" if a.cutout_p < 1 else ""
             yield Step(f"Cutout {a.cutout}x{a.cutout}{p} (filled with the mean)", "cutout", self._cutout)

@@ -32,12 +32,12 @@ class AugmentParams:
 
 
 class BatchBackend:
-    """Crop, flip, normalise and cut out whole batches, with the probabilities of AlbumentationsBackend.
+    """Crop, flip, normalize and cut out whole batches, with the probabilities of AlbumentationsBackend.
 
     Every random value is a pure function of (seed, epoch, image index), so it does not depend on the batch.
 
     Args:
-        augmentation: The augmentation policy, without its geometric and colour steps.
+        augmentation: The augmentation policy, without its geometric and color steps.
         mean: Per-channel mean of pixels in [0, 1].
         std: Per-channel standard deviation of pixels in [0, 1].
         image_size: Side of the images in pixels.
@@ -114,7 +114,7 @@ class BatchBackend:
         return prepared.view(len(indices), size, size, 3).permute(0, 3, 1, 2)
 
     def _scale_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Factor and summand that normalise a row of pixels. Cached, since a copy to a GPU synchronises with it."""
+        """Factor and summand that normalize a row of pixels. Cached, since a copy to a GPU synchronises with it."""
         if device not in self._constants:
             mean, std = (torch.tensor(constants).repeat(self.image_size) for constants in (self.mean, self.std))
             self._constants[device] = (1 / (255 * std)).to(device), (-mean / std).to(device)

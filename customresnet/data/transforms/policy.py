@@ -1,4 +1,4 @@
-"""The augmentation policy and the normalisation constants."""
+"""The augmentation policy and the normalization constants."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,13 +35,13 @@ class ShiftScaleRotate:
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Change the colours of an image by random amounts.
+    """Change the colors of an image by random amounts.
 
     Args:
         brightness: Maximum change of brightness, as a fraction.
         contrast: Maximum change of contrast, as a fraction.
         saturation: Maximum change of saturation, as a fraction.
-        hue: Maximum rotation of the hue, as a fraction of the colour circle; at most 0.5.
+        hue: Maximum rotation of the hue, as a fraction of the color circle; at most 0.5.
         p: Probability of applying it; 0 switches it off.
     """
 
@@ -59,7 +59,7 @@ class Augmentation:
     Args:
         pad: Pixels added on each side before a random crop to the original size.
         flip: Probability of a horizontal flip.
-        cutout: Side in pixels of a square hole that lies inside the image and is filled with the mean colour.
+        cutout: Side in pixels of a square hole that lies inside the image and is filled with the mean color.
         cutout_p: Probability of the hole.
         border: What fills the padding: the mirrored image (reflect_101) or its edge pixels (replicate).
         shift_scale_rotate: Random shift, scale and rotation, after the flip.
@@ -107,11 +107,11 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(pad=0, flip=0.0, cutout=0)
-"""Normalisation only, for test images."""
+"""Normalization only, for test images."""
 
 
 def denormalize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
-    """Convert ``(N, 3, H, W)`` normalised floats back to ``(N, H, W, 3)`` uint8 pixels."""
+    """Convert ``(N, 3, H, W)`` normalized floats back to ``(N, H, W, 3)`` uint8 pixels."""
     shape = (1, 3, 1, 1)
     pixels = images.float().cpu() * torch.tensor(std).view(shape) + torch.tensor(mean).view(shape)
     return (pixels * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
