@@ -91,4 +91,4 @@ def test_flags_override_recipes_in_any_order(run, words):
 def test_the_first_line_of_a_reports_recipe_gives_its_accuracy(recipe):
     first_line = recipe_path(recipe).read_text().splitlines()[0]
     reached = {"eva4-s11": 91.40, "eva7-s9": 90.63, "era-s10-a": 92.64, "era-s10-b": 91.97, "advanced": 87.43}
-    assert f"{reached[recipe]:.2f} % on CIFAR-10" in first_line
+    assert f"{reached[recipe]:.2f}% on CIFAR-10" in first_line
