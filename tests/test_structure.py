@@ -104,8 +104,8 @@ def test_no_private_name_of_lightning_is_used():
                 if not (is_self(node.value) and node.attr in own):
                     used.add((file, node.attr))
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("attr"):
-                names = [argument.value for argument in node.args[1:2] if isinstance(argument, ast.Constant)]
-                used |= {(file, name) for name in names if is_private(str(name))}
+                names = [str(argument.value) for argument in node.args[1:2] if isinstance(argument, ast.Constant)]
+                used |= {(file, name) for name in names if is_private(name)}
     assert used == ALLOWED
 
 
