@@ -182,9 +182,10 @@ def test_fit_without_images_and_network_access_ends_in_one_line(tmp_path):
     assert "make demo" in done.stderr
 
 
-def test_a_closed_pipe_is_no_error(tmp_path):
+@pytest.mark.parametrize("words", [["summary"], ["schedule", "--config", "demo"]])
+def test_a_closed_pipe_is_no_error(tmp_path, words):
     """As in ``customresnet summary | head -1``."""
-    command = [sys.executable, "-m", "customresnet", "summary"]
+    command = [sys.executable, "-m", "customresnet", *words]
     child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     child.stdout.close()
     assert child.stderr.read() == ""
