@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 import traceback
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
+from jsonargparse import Namespace
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from customresnet.cli.parsing import add_command_arguments, in_one_line, with_flags
@@ -25,14 +27,25 @@ from customresnet.training.classifier import ImageClassifier
 from customresnet.training.options import refuse_contradiction
 from customresnet.training.trainer import Trainer
 
-# The opening lines say what Lightning says at each start.
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-NOISE = "does not have many workers|LightningCLI's args parameter|torch.jit.trace|isinstance.treespec, LeafSpec"
+# What Lightning logs at each start, which the opening lines say, or at each resume.
+ROUTINE = re.compile(
+    r"GPU available|TPU available|HPU available|.*Tip: |Using .* Automatic Mixed Precision|LOCAL_RANK: |Seed set to|"
+    r"Restor(ing|ed) |Loaded model weights|`Trainer\.fit` stopped: `max_(epochs|steps)=|You are using a CUDA device"
+)
+for name in ("pytorch_lightning", "lightning_fabric"):
+    for handler in logging.getLogger(name).handlers:
+        handler.addFilter(lambda record: not ROUTINE.match(record.getMessage()))
+NOISE = "does not have many workers|Checkpoint directory .* not empty|"
+NOISE += "LightningCLI's args parameter|torch.jit.trace|isinstance.treespec, LeafSpec"
 warnings.filterwarnings("ignore", message=f".*({NOISE}).*")
 
 RECIPE_FLAGS = ("ckpt_path", "lr_find", "report", "start", "end", "spacing")
 """Flags of single commands that a recipe or a run's config.yaml may contain; the other commands ignore them."""
+
+FIXED = tuple(["seed_everything", "model.", "data.", "trainer.precision", "trainer.accumulate_grad_batches"])
+FIXED += ("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.limit_train_batches")
+FREE = ("model.compile", "model.num_classes", "data.root", "data.num_workers")
+"""Options that a resumed run must keep, and exceptions."""
 
 NETWORK = "--model.network."
 
@@ -104,6 +117,8 @@ class CommandLine(LightningCLI):
         if self.has_config:
             # the run's config contains its preset already
             parse([str(saved), *(str(recipe_path(recipe)) for recipe in recipes if not is_preset(recipe))])
+            if unfinished:
+                refuse_changes(parser.parse_args(["--config", str(saved)]), self.config)
         self.config.ckpt_path = str(path)
         self.checkpoint = read_checkpoint(path)
 
@@ -124,6 +139,13 @@ class CommandLine(LightningCLI):
                 config.data[name] = getattr(preprocessing, name)
             refuse_contradiction(f"`{name}`", getattr(preprocessing, name), config.data[name])
         config.data.source = config.data.source or preprocessing.source
+
+
+def refuse_changes(saved: Namespace, own: Namespace) -> None:
+    """Raise a UserError if a resumed run would train with other options than it was started with."""
+    for name in saved.keys():  # noqa: SIM118 (the keys of a nested mapping)
+        if name.startswith(FIXED) and name not in FREE:
+            refuse_contradiction(f"--{name}", saved[name], own[name])
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -154,6 +176,8 @@ def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) 
         raise UserError(in_one_line(str(error))) from error
     except UserError as error:
         raise UserError(with_flags(str(error), flags_parser(function))) from error
+    except BrokenPipeError:  # handled in main
+        raise
     except Exception as error:
         if cli is not None and cli.trainer.global_step > 0:
             raise

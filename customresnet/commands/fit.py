@@ -119,8 +119,8 @@ def keep_best(trainer: pl.Trainer) -> None:
     """Keep the checkpoint with the best validation accuracy too."""
     callbacks = callbacks_of(trainer)
     if not any(getattr(callback, "monitor", None) == "val/acc" for callback in callbacks):
-        # before the last checkpoint is written, whose state includes this one's
-        callbacks.insert(-1, checkpoint_callback("best", monitor="val/acc", mode="max"))
+        # at the evaluation that it is chosen by, and before the last checkpoint, whose state includes this one's
+        callbacks.insert(-1, checkpoint_callback("best", monitor="val/acc", mode="max", save_on_train_epoch_end=False))
 
 
 def evaluate_last_epoch(

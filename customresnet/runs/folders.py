@@ -43,7 +43,10 @@ def is_finished(folder: Path) -> bool:
 
 
 def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfinished: bool = False) -> Path:
-    """The checkpoint that `ckpt_path` names: a file, a run's folder, ``last`` or ``pretrained``.
+    """The checkpoint that `ckpt_path` names: a file, a run's folder, ``last``, ``best``, ``hpc`` or ``pretrained``.
+
+    ``best`` is the best checkpoint of the newest run that held images out, ``hpc`` the one that Lightning writes when
+    SLURM ends a job.
 
     Args:
         ckpt_path: What the user gave.
@@ -54,8 +57,10 @@ def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfi
     Raises:
         UserError: There is no such checkpoint.
     """
-    if ckpt_path == "last":
-        return _newest_checkpoint(root, name, unfinished)
+    if ckpt_path in ("last", "best"):
+        return _newest_checkpoint(ckpt_path, root, name, unfinished)
+    if ckpt_path == "hpc":
+        return _hpc_checkpoint(root)
     if unfinished and (ckpt_path == PRETRAINED or ckpt_path.endswith(WEIGHTS_SUFFIX)):
         raise UserError(f"`ckpt_path` {ckpt_path} holds weights only; there is no run to resume")
     path = SHIPPED if ckpt_path == PRETRAINED else Path(ckpt_path)
@@ -66,19 +71,27 @@ def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfi
     return path
 
 
-def _newest_checkpoint(root: Path, name: str | None, unfinished: bool) -> Path:
+def _hpc_checkpoint(root: Path) -> Path:
+    found = sorted(root.glob("hpc_ckpt_*.ckpt"), key=lambda path: int(path.stem.rpartition("_")[2]))
+    if not found:
+        raise UserError(f"`ckpt_path` hpc: there is no hpc_ckpt_N.ckpt in {root}")
+    return found[-1]
+
+
+def _newest_checkpoint(which: str, root: Path, name: str | None, unfinished: bool) -> Path:
     names = [name] if name else sorted(folder.name for folder in (root / LOGS).glob("*"))
-    found = [run for each in names for run in versions(root, each) if last_checkpoint(run).is_file()]
+    file = Path(CHECKPOINTS) / f"{which}.ckpt"
+    found = [run for each in names for run in versions(root, each) if (run / file).is_file()]
     if unfinished:
         found = [run for run in found if not is_finished(run)]
     if not found:
-        what = "unfinished run" if unfinished else "run with a checkpoint"
+        what = "unfinished run" if unfinished else f"run with {file}" if which == "best" else "run with a checkpoint"
         where = root / LOGS / name if name else root / LOGS
         other = ", or the run's own `config` or `run_name`" if name else ""
-        raise UserError(f"`ckpt_path` last: no {what} in {where}; give a checkpoint's path{other}")
+        raise UserError(f"`ckpt_path` {which}: no {what} in {where}; give a checkpoint's path{other}")
     if name is None:  # versions count within a name only
-        found.sort(key=lambda run: last_checkpoint(run).stat().st_mtime)
-    return last_checkpoint(found[-1])
+        found.sort(key=lambda run: (run / file).stat().st_mtime)
+    return found[-1] / file
 
 
 def run_folder(checkpoint: Path) -> Path:

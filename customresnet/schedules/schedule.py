@@ -119,4 +119,4 @@ class Schedule:
 
 def momentum_of(group: dict[str, Any]) -> float:
     """The momentum of an optimizer's parameter group; beta1 for Adam."""
-    return float(group["betas"][0] if "betas" in group else group["momentum"])
+    return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))

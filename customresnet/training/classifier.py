@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from customresnet.data.batches import Batch, derive_seed
+from customresnet.data.batches import Batch
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import build_network, network_spec
@@ -23,7 +23,7 @@ from customresnet.runtime.errors import UserError
 from customresnet.schedules import Policy, PolicyName, policy_from_options
 from customresnet.schedules.one_cycle import Anneal
 from customresnet.schedules.triangular import CycleMode
-from customresnet.training.lightning import is_fast_dev_run
+from customresnet.training.lightning import can_fuse_optimizer, datamodule_of, is_fast_dev_run, is_tuning, seed_batch
 from customresnet.training.mean_loss import MeanLoss
 from customresnet.training.options import (
     OptimizerName,
@@ -160,7 +160,7 @@ class ImageClassifier(pl.LightningModule):
         """
         optimizer = self.new_optimizer(fused=can_fuse_optimizer(self))
         if None in (self.hparams["lr_max"], self.hparams["lr_min"]):
-            if is_fast_dev_run(self.trainer):
+            if is_fast_dev_run(self.trainer) or is_tuning(self.trainer):
                 return optimizer
             raise UserError(
                 "the learning-rate bounds are unknown: pass `lr_max` and `lr_min` to ImageClassifier, or call "
@@ -206,7 +206,7 @@ class ImageClassifier(pl.LightningModule):
     @property
     def _data(self) -> CIFAR10DataModule | None:
         trainer = self._attached_trainer
-        return getattr(trainer, "datamodule", None)
+        return datamodule_of(trainer) if trainer else None
 
     @property
     def _attached_trainer(self) -> pl.Trainer | None:
@@ -241,15 +241,3 @@ class ImageClassifier(pl.LightningModule):
         resumed = trainer is not None and trainer.state.fn == TrainerFn.FITTING
         check_same_options(checkpoint["hyper_parameters"], self.hparams, resumed=resumed)
         self._scheduled_steps = checkpoint.get("scheduled_steps")
-
-
-def seed_batch(module: pl.LightningModule, batch_idx: int) -> None:
-    """Seed torch by (seed, epoch, rank, batch): a resumed run then draws the dropout of an uninterrupted one."""
-    data = getattr(module.trainer, "datamodule", None)
-    seed = data.seed if isinstance(data, CIFAR10DataModule) else 0
-    torch.manual_seed(derive_seed(seed, module.current_epoch, module.global_rank, batch_idx))
-
-
-def can_fuse_optimizer(module: pl.LightningModule) -> bool:
-    """Whether torch's fused optimizers work here: Lightning cannot clip their gradients under mixed precision."""
-    return module.trainer.gradient_clip_val is None and module.device.type in ("cpu", "cuda")

@@ -1,13 +1,41 @@
-"""Attributes of Lightning's Trainer that it sets without declaring their types."""
+"""Small questions to Lightning's Trainer and modules."""
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
+
+from customresnet.data.batches import derive_seed
+from customresnet.data.datamodule import CIFAR10DataModule
 
 
 def is_fast_dev_run(trainer: pl.Trainer) -> bool:
     """Whether the run is a quick check of the code, of a few batches."""
-    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set without a declared type
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """The trainer's callbacks; changing the list changes the trainer's."""
-    return trainer.callbacks  # type: ignore[attr-defined]
+    return trainer.callbacks  # type: ignore[attr-defined]  # set without a declared type
+
+
+def is_tuning(trainer: pl.Trainer) -> bool:
+    """Whether a Tuner runs, which brings learning rates of its own."""
+    return any(isinstance(callback, LearningRateFinder | BatchSizeFinder) for callback in callbacks_of(trainer))
+
+
+def datamodule_of(trainer: pl.Trainer) -> CIFAR10DataModule | None:
+    """The trainer's data module if it is this project's."""
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, CIFAR10DataModule) else None
+
+
+def seed_batch(module: pl.LightningModule, batch_idx: int) -> None:
+    """Seed torch by (seed, epoch, rank, batch): a resumed run then draws the dropout of an uninterrupted one."""
+    data = datamodule_of(module.trainer)
+    seed = data.seed if data else 0
+    torch.manual_seed(derive_seed(seed, module.current_epoch, module.global_rank, batch_idx))
+
+
+def can_fuse_optimizer(module: pl.LightningModule) -> bool:
+    """Whether torch's fused optimizers work here: Lightning cannot clip their gradients under mixed precision."""
+    return module.trainer.gradient_clip_val is None and module.device.type in ("cpu", "cuda")

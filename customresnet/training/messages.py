@@ -50,16 +50,18 @@ def opening_lines(trainer: pl.Trainer, model: "ImageClassifier", datamodule: CIF
     )
 
 
-def epoch_line(row: EpochMetrics, trainer: pl.Trainer, datamodule: CIFAR10DataModule) -> str:
-    """One epoch: the LR of its last step, loss and accuracy in training and evaluation."""
+def epoch_line(row: EpochMetrics, trainer: pl.Trainer, datamodule: CIFAR10DataModule | None) -> str:
+    """One epoch, or a part of one: the LR of its last step, loss and accuracy in training and evaluation."""
     width = len(str(trainer.max_epochs))
-    line = f"epoch {row['epoch']:>{width}}/{trainer.max_epochs}  lr {row['lr']:.2e}"
-    line += f"  train loss {row['train/loss']:.4f} acc {percent(row['train/acc'])}"
-    for stage in ("val", "test"):
-        if f"{stage}/acc" in row:
-            images = datamodule.val_size if stage == "val" else len(datamodule.test_images)
-            total = count_evaluated(images, datamodule.batch_size, trainer.limit_val_batches, trainer.world_size)
-            line += f"  {stage} loss {row[f'{stage}/loss']:.4f} acc {counted(row[f'{stage}/acc'], total)}"
+    line = f"epoch {row['epoch']:>{width}.4g}/{trainer.max_epochs}  lr {row['lr']:.2e}"
+    for stage in ("train", "val", "test"):
+        if {f"{stage}/loss", f"{stage}/acc"} <= row.keys():
+            accuracy = percent(row[f"{stage}/acc"])
+            if datamodule and stage != "train":
+                images = datamodule.val_size if stage == "val" else len(datamodule.test_images)
+                total = count_evaluated(images, datamodule.batch_size, trainer.limit_val_batches, trainer.world_size)
+                accuracy = counted(row[f"{stage}/acc"], total)
+            line += f"  {stage} loss {row[f'{stage}/loss']:.4f} acc {accuracy}"
     return line
 
 

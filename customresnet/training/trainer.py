@@ -126,4 +126,4 @@ class RunCheckpoint(ModelCheckpoint):
 
 def checkpoint_callback(name: str, **kwargs: Any) -> RunCheckpoint:
     """Keep one checkpoint file, replaced at each save."""
-    return RunCheckpoint(filename=name, save_on_train_epoch_end=True, enable_version_counter=False, **kwargs)
+    return RunCheckpoint(filename=name, enable_version_counter=False, **{"save_on_train_epoch_end": True, **kwargs})

@@ -14,6 +14,7 @@ from customresnet.data.batches import Batch
 from customresnet.runs.files import EpochMetrics, write_metrics
 from customresnet.runtime.files import shown
 from customresnet.schedules.schedule import momentum_of
+from customresnet.training.lightning import datamodule_of, is_fast_dev_run
 from customresnet.training.messages import announce, epoch_line
 from customresnet.training.tensorboard import show_start
 
@@ -54,34 +55,44 @@ class RunRecorder(pl.Callback):
         return "RunLog"  # its first name, by which older checkpoints know it
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-            show_start(trainer.logger.experiment, pl_module, trainer.datamodule)
+        data = datamodule_of(trainer)
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero and data:
+            show_start(trainer.logger.experiment, pl_module, data)
         self._clock = time.monotonic()
 
     def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
         group = trainer.optimizers[0].param_groups[0]
         self._lr = group["lr"]
-        self.images += len(batch[1]) * trainer.world_size
+        if isinstance(batch, tuple | list):
+            self.images += len(batch[1]) * trainer.world_size
         # Lightning's LearningRateMonitor would copy both to a GPU, and wait for it, at every step
         if trainer.logger and trainer.log_every_n_steps and trainer.global_step % trainer.log_every_n_steps == 0:
             trainer.logger.log_metrics({"lr": self._lr, "lr-momentum": momentum_of(group)}, trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._evaluated_at = trainer.global_step
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not progress.is_last_batch:
+            part = progress.current.completed / trainer.num_training_batches
+            self._record(trainer, trainer.current_epoch + part, ("val/", "test/"))
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        folder = trainer.log_dir  # a collective call: every process must make it
-        if trainer.fast_dev_run:
-            return
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning keeps the metrics of an older evaluation where this epoch had none
-        stages = ("train/", "val/", "test/") if self._evaluated_at == trainer.global_step else ("train/",)
-        metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if k.startswith(stages)}
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self._lr, **metrics}
-        self.rows.append(row)
-        announce(trainer, epoch_line(row, trainer, trainer.datamodule))
-        if not math.isfinite(row["train/loss"]):
+        evaluated = self._evaluated_at == trainer.global_step
+        self._record(trainer, trainer.current_epoch + 1, ("train/", "val/", "test/") if evaluated else ("train/",))
+        if not math.isfinite(self.rows[-1].get("train/loss", 0.0) if self.rows else 0.0):
             trainer.should_stop = True
-        if trainer.logger is not None and trainer.is_global_zero:
+
+    def _record(self, trainer: pl.Trainer, epoch: float, stages: tuple[str, ...]) -> None:
+        """Record the metrics of these stages: after an epoch, or at an evaluation within one."""
+        folder = trainer.log_dir  # a collective call: every process must make it
+        if is_fast_dev_run(trainer) or trainer.barebones:
+            return
+        metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if k.startswith(stages)}
+        row = {"epoch": epoch, "step": trainer.global_step, "lr": self._lr, **metrics}
+        self.rows.append(row)
+        announce(trainer, epoch_line(row, trainer, datamodule_of(trainer)))
+        if trainer.logger is not None and trainer.is_global_zero and folder is not None:
             write_metrics(Path(folder), self.rows)
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:

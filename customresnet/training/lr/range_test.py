@@ -22,7 +22,8 @@ from torch.optim import Optimizer
 from customresnet.data.batches import Batch
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runtime.errors import UserError
-from customresnet.training.classifier import ImageClassifier, can_fuse_optimizer, seed_batch
+from customresnet.training.classifier import ImageClassifier
+from customresnet.training.lightning import can_fuse_optimizer, seed_batch
 from customresnet.training.lr.bounds import BY_HAND, LRRangeResult, LRRangeTest, choose_bounds
 from customresnet.training.probe import probe_trainer
 
