@@ -36,7 +36,7 @@ def test_all_train_under_equal_conditions_are_tested_once_and_resumed(run, monke
     trained = [Path("lightning_logs", f"shootout-{recipe}", "version_0") for recipe in ("eva4-s11", "era-s10-b")]
     assert done[-1][1:] == tuple(map(str, trained))
     for folder in trained:
-        rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+        rows = list(csv.DictReader((folder / "epochs.csv").read_text().splitlines()))
         assert [row["test/acc"] != "" for row in rows] == [False, True]
         assert read_json(folder / "result.json")["test/images"] == 360
         assert read_json(folder / "result.json")["steps"] == 4  # 128 images in batches of 64

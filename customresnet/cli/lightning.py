@@ -182,7 +182,7 @@ def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) 
         if cli is not None and cli.trainer.global_step > 0:
             raise
         origin = "--trainer" if raised_by_lightning(error) else type(error).__name__
-        raise UserError(f"{origin}: {error}") from error
+        raise UserError(f"{origin}: {in_one_line(str(error))}") from error
 
 
 def flags_parser(function: Callable[..., Any]) -> LightningArgumentParser:

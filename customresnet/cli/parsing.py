@@ -50,14 +50,16 @@ def in_one_line(message: str) -> str:
         return f"--{missing[1]} is required"
     key = re.search(r'Parser key "([^"]+)"', message)
     received = re.search(r"(?:Given value|Got value): (.*)", message)
+    problem = re.search(r"Problem with given class_path '([^']+)':\s+(.*)", message)
+    if problem and not (key and received):
+        return f"{problem[1]}: {problem[2]}"
     if not (key and received):
         return " ".join(message.split())
     subtypes = re.search(r"Subtypes: \[(.*)\]", message)
     taken = subtypes[1] if subtypes else ", ".join(re.findall(r"Expected an? (.+?)(?:\. Got.*)?$", message, re.M))
     taken = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", taken).replace("NoneType", "null")
     taken = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"one of \1", taken)
-    problem = re.search(r"Problem with given class_path .*:\s+(.*)", message)
-    return f"--{key[1]} takes {taken}; received {received[1]}" + (f" ({problem[1]})" if problem else "")
+    return f"--{key[1]} takes {taken}; received {received[1]}" + (f" ({problem[2]})" if problem else "")
 
 
 def with_flags(message: str, parser: jsonargparse.ArgumentParser) -> str:

@@ -2,10 +2,8 @@
 
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.models import check_network
@@ -16,14 +14,21 @@ from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import shown
 from customresnet.training.callbacks.recorder import RunRecorder
 from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
-from customresnet.training.lightning import callbacks_of, is_fast_dev_run
+from customresnet.training.lightning import callbacks_of, is_fast_dev_run, log_folder, tensorboard_loggers
 from customresnet.training.lr.bounds import LRRangeTest
 from customresnet.training.lr.find import find_bounds
 from customresnet.training.messages import announce, closing_lines
 from customresnet.training.options import check_schedule
 from customresnet.training.plan import logged_metrics, refuse_callbacks
 from customresnet.training.result import run_result
-from customresnet.training.run import discard_failed_start, read_images, require_single_device, resume_run, start_run
+from customresnet.training.run import (
+    discard_failed_start,
+    read_images,
+    require_own_processes,
+    require_single_device,
+    resume_run,
+    start_run,
+)
 from customresnet.training.steps import steps_per_epoch, total_steps
 from customresnet.training.trainer import Trainer, checkpoint_callback
 
@@ -50,6 +55,9 @@ def fit(
         The content of result.json; None if no epoch was finished.
     """
     trainer = trainer or Trainer()
+    require_own_processes(trainer)
+    if trainer.current_epoch > 0:
+        raise UserError(f"this trainer has trained {trainer.current_epoch} epochs already: create a new Trainer")
     recorder = find_recorder(trainer)
     recorder.reset()
     checkpoint = resume_run(trainer, ckpt_path) if ckpt_path else None
@@ -132,31 +140,32 @@ def evaluate_last_epoch(
         last |= trainer.test(model, datamodule=datamodule, verbose=False)[0]
     elif "test/acc" not in last and trainer.limit_val_batches != 0:
         last |= trainer.validate(model, datamodule=datamodule, verbose=False)[0]
+    recorder.save(trainer)
 
 
 def keep_result(trainer: pl.Trainer, result: Result) -> None:
     """Write result.json."""
-    folder = trainer.log_dir  # a collective call: every process must make it
-    if trainer.logger is not None and folder is not None and trainer.is_global_zero:
-        write_result(Path(folder), result)
-        announce(trainer, f"run: {shown(Path(folder))}")
+    folder = log_folder(trainer)
+    if folder and trainer.is_global_zero:
+        write_result(folder, result)
+        announce(trainer, f"run: {shown(folder)}")
 
 
 def show_hparams(trainer: pl.Trainer, model: ImageClassifier, last: EpochMetrics) -> None:
     """Fill TensorBoard's hparams tab."""
-    if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-        metrics = {f"final/{name.replace('/', '_')}": value for name, value in last.items() if "/" in name}
-        trainer.logger.log_hyperparams(dict(model.hparams), metrics, step=trainer.global_step)
+    metrics = {f"final/{name.replace('/', '_')}": value for name, value in last.items() if "/" in name}
+    for logger in tensorboard_loggers(trainer):
+        logger.log_hyperparams(dict(model.hparams), metrics, step=trainer.global_step)
 
 
 def write_run_report(trainer: pl.Trainer, datamodule: CIFAR10DataModule) -> None:
     """Write the report of the run that has just ended. A failure is a warning: the run is kept."""
-    checkpoint = last_checkpoint(Path(trainer.log_dir or "."))
-    if not (trainer.is_global_zero and trainer.logger and checkpoint.is_file()):
+    folder = log_folder(trainer)
+    if not (trainer.is_global_zero and folder and last_checkpoint(folder).is_file()):
         return
     from customresnet.analysis.report import write_report
 
     try:
-        write_report(checkpoint, datamodule.test_images)
+        write_report(last_checkpoint(folder), datamodule.test_images)
     except (UserError, OSError) as error:
         print(f"warning: the run is kept, but its report could not be written: {error}", file=sys.stderr)

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from customresnet.data.datamodule import CIFAR10DataModule
@@ -14,6 +13,7 @@ from customresnet.runtime.files import shown
 from customresnet.runtime.formatting import percent
 from customresnet.runtime.screen import interactive
 from customresnet.training.classifier import ImageClassifier
+from customresnet.training.lightning import log_folder
 from customresnet.training.lr.sweep import LRSweep, Spacing, measure_points
 from customresnet.training.lr.sweep_result import FILE, LRPoint, LRSweepResult
 from customresnet.training.messages import announce
@@ -95,7 +95,7 @@ def measure(
     parallel: int,
 ) -> None:
     """Measure the points that are left, and save each one when it is finished."""
-    folder = Path(trainer.logger.log_dir) if isinstance(trainer.logger, TensorBoardLogger) else None
+    folder = log_folder(trainer)
     if folder:
         result.save(folder)
     left = result.left

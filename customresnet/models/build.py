@@ -86,7 +86,7 @@ def build_network(network: Network, num_classes: int = 10, width: int | None = N
         if value:
             raise UserError(
                 f"`{name}` is an option of {', '.join(NETWORKS)}; received {value} with `network` "
-                f"{spec['class_path']}: pass what it takes as init_args"
+                f"{spec['class_path']}: pass `{name}` null, and what the network takes as init_args"
             )
     return (
         network if isinstance(network, nn.Module) else _instantiate(spec["class_path"], spec["init_args"], num_classes)

@@ -36,14 +36,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"`ckpt_path` {path} is truncated or not a checkpoint ({reason[:100]})") from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= NEEDED:
         raise UserError(f"`ckpt_path` {path} is not a checkpoint of this project's `fit`")
-    version = checkpoint.get(FORMAT_KEY, 0)  # 0: before formats were counted
-    if version > FORMAT:
-        raise UserError(
-            f"`ckpt_path` {path} has format {version}, this package reads up to {FORMAT}: update customresnet"
-        )
+    check_format(checkpoint)
     options = checkpoint["hyper_parameters"]
     options["network"] = network_spec(options["network"])
     return checkpoint
+
+
+def check_format(checkpoint: dict[str, Any]) -> None:
+    """Raise a UserError if a newer version of this package wrote the checkpoint."""
+    version = checkpoint.get(FORMAT_KEY, 0)  # 0: before formats were counted
+    if version > FORMAT:
+        raise UserError(
+            f"`ckpt_path`: the checkpoint has format {version}, this package reads up to {FORMAT}: update customresnet"
+        )
 
 
 def load_network(checkpoint: dict[str, Any]) -> nn.Module:

@@ -8,17 +8,17 @@ from typing import Any, Literal
 
 import yaml
 
-from customresnet.runs.folders import CONFIG, LR_FIND, METRICS, RESULT
+from customresnet.runs.folders import CONFIG, LR_FIND, METRICS, OLD_METRICS, RESULT
 from customresnet.runs.result import Result
 from customresnet.runtime.files import as_csv, as_json, write_atomically
 
 RecordName = Literal["config", "result", "metrics", "lr_find"]
 EpochMetrics = dict[str, float]
-"""One row of metrics.csv: ``epoch``, ``step``, ``lr``, and ``loss`` and ``acc`` of each stage (``train/loss``)."""
+"""One row of epochs.csv: ``epoch``, ``step``, ``lr``, and ``loss`` and ``acc`` of each stage (``train/loss``)."""
 
 
 def read_metrics(text: str) -> list[EpochMetrics]:
-    """The rows of a metrics.csv, each without its empty cells."""
+    """The rows of a epochs.csv, each without its empty cells."""
     return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(text.splitlines())]
 
 
@@ -39,6 +39,8 @@ def read_record(name: RecordName, folder: Path) -> Any:
     """
     file, parse = READERS[name]
     path = folder / file
+    if name == "metrics" and not path.is_file():
+        path = folder / OLD_METRICS
     return parse(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -53,5 +55,5 @@ def write_lr_find(folder: Path, content: dict[str, Any]) -> None:
 
 
 def write_metrics(folder: Path, rows: list[EpochMetrics]) -> None:
-    """Write metrics.csv."""
+    """Write epochs.csv."""
     write_atomically(folder / METRICS, as_csv(rows))

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from customresnet.runs.folders import CHECKPOINTS, CONFIG, LAST, LOGS, METRICS, PRETRAINED, RESULT, SHIPPED
+from customresnet.runs.folders import CHECKPOINTS, CONFIG, LAST, LOGS, METRICS, OLD_METRICS, PRETRAINED, RESULT, SHIPPED
 from customresnet.runs.record import RunRecord
 from customresnet.runtime.errors import UserError
 
-MARKS = (CONFIG, RESULT, METRICS)
+MARKS = (CONFIG, RESULT, METRICS, OLD_METRICS)
 """A run's folder holds at least one of these files."""
 
 

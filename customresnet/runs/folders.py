@@ -15,8 +15,10 @@ PRETRAINED = "pretrained"
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained" / "advanced_net.safetensors"
 """The weights that come with the package; `ckpt_path` calls them ``pretrained``."""
 
-CONFIG, RESULT, METRICS, LR_FIND = "config.yaml", "result.json", "metrics.csv", "lr_find.json"
+CONFIG, RESULT, METRICS, LR_FIND = "config.yaml", "result.json", "epochs.csv", "lr_find.json"
 """The files that a run records."""
+OLD_METRICS = "metrics.csv"
+"""What older runs call ``METRICS``; CSVLogger writes a file of its own by this name."""
 
 
 def versions(root: Path, name: str) -> list[Path]:

@@ -31,7 +31,7 @@ class RunRecord:
         path: The run's folder, or a checkpoint on its own.
         config: Its config.yaml; {} if there is none.
         result: Its result.json; {} if there is none.
-        metrics: The rows of its metrics.csv, without missing and non-finite values.
+        metrics: The rows of its epochs.csv, without missing and non-finite values.
         lr_find: Its lr_find.json; {} if there is none.
         remarks: What is missing, damaged or special.
     """
@@ -57,7 +57,7 @@ class RunRecord:
         if part := _number(run.config, "data", "train_size"):
             run.remarks.append(f"trained on {part:,.0f} images")
         for file, expected in ((CONFIG, True), (METRICS, finished)):
-            if expected and not (folder / file).is_file():
+            if expected and not (folder / file).is_file() and not (file == METRICS and run.metrics):
                 run.remarks.append(f"no {file}")
         if run.metrics and not any(run.series(column)[0] for column in ("train/loss", f"{run.watched}/acc")):
             columns = dict.fromkeys(column for row in run.metrics for column in row)
@@ -186,7 +186,7 @@ class RunRecord:
         return Evaluation(self.watched, values[-1])
 
     def series(self, column: str) -> tuple[list[float], list[float]]:
-        """The epochs that have a value in a column of metrics.csv, and these values."""
+        """The epochs that have a value in a column of epochs.csv, and these values."""
         rows = [row for row in self.metrics if {"epoch", column} <= row.keys()]
         return [row["epoch"] for row in rows], [row[column] for row in rows]
 

@@ -18,7 +18,7 @@ from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import build_network, network_spec
 from customresnet.models.build import Network, default_width
-from customresnet.runs.checkpoint import FORMAT, FORMAT_KEY
+from customresnet.runs.checkpoint import FORMAT, FORMAT_KEY, check_format
 from customresnet.runtime.errors import UserError
 from customresnet.schedules import Policy, PolicyName, policy_from_options
 from customresnet.schedules.one_cycle import Anneal
@@ -111,8 +111,6 @@ class ImageClassifier(pl.LightningModule):
             )
         return ImageClassifier(**{**self.hparams, **changes})
 
-    # -------------------------------------------------------------------------------------------------------- steps
-
     def on_train_start(self) -> None:
         if self.hparams["compile"] is True:
             self.trainer.print("compiling the network: the first steps take about a minute")
@@ -146,11 +144,10 @@ class ImageClassifier(pl.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "test")
 
-    def predict_step(self, images: Tensor, batch_idx: int) -> Tensor:
-        """Class probabilities ``(N, num_classes)``."""
+    def predict_step(self, batch: Tensor | Batch, batch_idx: int) -> Tensor:
+        """Class probabilities ``(N, num_classes)`` of images, with labels or without."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
         return self(images).float().softmax(dim=1)
-
-    # -------------------------------------------------------------------------------------------------- optimization
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the scheduler of the policy, stepped per batch over exactly the run's length.
@@ -189,11 +186,18 @@ class ImageClassifier(pl.LightningModule):
             return torch.optim.SGD(self.parameters(), lr, momentum=0.9, weight_decay=weight_decay, fused=fused)
         return torch.optim.Adam(self.parameters(), lr, weight_decay=weight_decay, fused=fused)
 
+    @property
+    def lr(self) -> float | None:
+        """LRMAX, by the name that Lightning's Tuner sets."""
+        return self.hparams["lr_max"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.hparams["lr_max"] = value
+
     def policy(self, **bounds: float) -> Policy:
         """The learning-rate policy; ``lr_max`` and ``lr_min`` must be given here or be known."""
         return policy_from_options({**self.hparams, **bounds})
-
-    # -------------------------------------------------------------------------------------------------- checkpoints
 
     def setup(self, stage: str) -> None:
         self._scheduled_steps = None
@@ -227,6 +231,7 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             UserError: It was trained with another network, on other data or, to be resumed, with another optimizer.
         """
+        check_format(checkpoint)
         # `max_time` is this part's, not the whole run's
         callbacks = checkpoint.get("callbacks", {})
         checkpoint["callbacks"] = {key: state for key, state in callbacks.items() if not key.startswith("Timer")}

@@ -1,8 +1,11 @@
 """Small questions to Lightning's Trainer and modules."""
 
+from pathlib import Path
+
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from customresnet.data.batches import derive_seed
 from customresnet.data.datamodule import CIFAR10DataModule
@@ -27,6 +30,16 @@ def datamodule_of(trainer: pl.Trainer) -> CIFAR10DataModule | None:
     """The trainer's data module if it is this project's."""
     data = getattr(trainer, "datamodule", None)
     return data if isinstance(data, CIFAR10DataModule) else None
+
+
+def log_folder(trainer: pl.Trainer) -> Path | None:
+    """The run's folder: that of the first logger that writes files. Without one a run leaves only checkpoints."""
+    folders = [logger.log_dir for logger in trainer.loggers if isinstance(logger, TensorBoardLogger | CSVLogger)]
+    return Path(folders[0]) if folders else None
+
+
+def tensorboard_loggers(trainer: pl.Trainer) -> list[TensorBoardLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def seed_batch(module: pl.LightningModule, batch_idx: int) -> None:

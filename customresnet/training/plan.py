@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelPruning,
     StochasticWeightAveraging,
     Timer,
 )
@@ -24,6 +25,7 @@ REFUSED: dict[type[pl.Callback], str] = {
     GradientAccumulationScheduler: "changes the number of steps during the run: use `accumulate_grad_batches`",
     BatchSizeFinder: "changes the number of steps after the schedule is made: find the size first, pass `batch_size`",
     LearningRateFinder: "does not work with OneCycleLR: fit finds the learning rates itself, and so does lr-find",
+    ModelPruning: "cannot reshape channels_last weights, which training is fast with",
     StochasticWeightAveraging: "replaces the learning-rate policy: use WeightAveraging",
 }
 """Callbacks that break the plan of a run, and what to do instead."""

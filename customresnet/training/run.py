@@ -1,5 +1,6 @@
 """Pieces that every command with a trainer starts with: the run's folder, its images, its opening lines."""
 
+import csv
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.runs.folders import LOGS, RESULT, find_checkpoint, is_finished, run_folder
+from customresnet.runs.folders import CHECKPOINTS, RESULT, find_checkpoint, is_finished, run_folder
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import make_folder, shown
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.lightning import is_fast_dev_run
+from customresnet.training.lightning import callbacks_of, is_fast_dev_run, log_folder, tensorboard_loggers
 from customresnet.training.messages import announce, opening_lines
-from customresnet.training.trainer import tensorboard_logger
+from customresnet.training.trainer import RunCheckpoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,9 +44,27 @@ def resume_run(trainer: pl.Trainer, ckpt_path: str) -> Path:
 
 
 def log_into(trainer: pl.Trainer, folder: Path) -> None:
-    """Log into an existing run's folder; a folder outside lightning_logs is no run's."""
-    if isinstance(trainer.logger, TensorBoardLogger) and folder.parent.parent.name == LOGS:
-        trainer.logger = tensorboard_logger(folder.parents[2], folder.parent.name, folder.name)
+    """Let the loggers that write files continue in an existing run's folder."""
+    if not folder.name.startswith("version_"):  # not a run's
+        return
+    loggers: list[Logger] = []
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger = TensorBoardLogger(str(folder.parent), "", folder.name, default_hp_metric=False)
+        elif isinstance(logger, CSVLogger):
+            logger = resumed_csv_logger(folder)
+        loggers.append(logger)
+    trainer.loggers = loggers
+
+
+def resumed_csv_logger(folder: Path) -> CSVLogger:
+    """A CSVLogger that continues its metrics.csv; a new one would delete it."""
+    path = folder / "metrics.csv"
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+    logger = CSVLogger(str(folder.parent), "", folder.name)
+    logger.experiment.metrics = rows
+    logger.save()
+    return logger
 
 
 def start_run(trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule) -> None:
@@ -60,9 +79,11 @@ def discard_failed_start(trainer: pl.Trainer) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if trainer.global_step == 0 and trainer.logger is not None and trainer.is_global_zero:
-            trainer.logger.finalize("failed")
-            shutil.rmtree(trainer.logger.log_dir or "", ignore_errors=True)
+        folder = log_folder(trainer)
+        if trainer.global_step == 0 and folder and trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.finalize("failed")
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
@@ -73,19 +94,34 @@ def read_images(datamodule: CIFAR10DataModule) -> None:
 
 
 def make_log_folder(trainer: pl.Trainer) -> None:
-    """Make the logger's folder, or raise a UserError if it cannot be written to."""
-    if trainer.logger is not None and not is_fast_dev_run(trainer) and trainer.is_global_zero:
-        make_folder(Path(trainer.logger.log_dir or "."), "`default_root_dir`")
+    """Make the run's folder, or raise a UserError if it cannot be written to; checkpoints go there too."""
+    folder = log_folder(trainer)
+    if folder is None or is_fast_dev_run(trainer):
+        return
+    if trainer.is_global_zero:
+        make_folder(folder, "`default_root_dir`")
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, RunCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(folder.resolve() / CHECKPOINTS)
 
 
 def show_figure(trainer: pl.Trainer, name: str, title: str, draw: Callable[[], "Figure"]) -> None:
-    """Write a figure to the log folder and to TensorBoard."""
-    if isinstance(trainer.logger, TensorBoardLogger):
-        figure, path = draw(), Path(trainer.logger.log_dir) / name
-        figure.savefig(path, dpi=150)
-        announce(trainer, f"plot: {shown(path)}")
-        trainer.logger.experiment.add_figure(title, figure)
-        trainer.logger.experiment.flush()
+    """Write a figure to the run's folder and to TensorBoard."""
+    folder = log_folder(trainer)
+    if folder is None or not trainer.is_global_zero:
+        return
+    figure = draw()
+    figure.savefig(folder / name, dpi=150)
+    announce(trainer, f"plot: {shown(folder / name)}")
+    for logger in tensorboard_loggers(trainer):
+        logger.experiment.add_figure(title, figure)
+        logger.experiment.flush()
+
+
+def require_own_processes(trainer: pl.Trainer) -> None:
+    """Raise a UserError for strategies whose processes do not return what they trained to this one."""
+    if "MultiProcessing" in type(trainer.strategy.launcher).__name__:
+        raise UserError("`strategy` spawn, fork and notebook lose the run's record with their processes: use ddp")
 
 
 def require_single_device(trainer: pl.Trainer, what: str) -> None:

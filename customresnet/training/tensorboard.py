@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run besides its curves: the network's graph and augmented training images."""
 
 import copy
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,7 @@ def show_start(writer: Any, model: Any, datamodule: CIFAR10DataModule) -> None:
 
     Args:
         writer: TensorBoard's SummaryWriter.
-        model: The ImageClassifier.
+        model: The module that is trained; its network is ``net``, if it has one.
         datamodule: Its data.
     """
     stage = "val" if datamodule.val_size else "test"
@@ -30,9 +31,10 @@ def show_start(writer: Any, model: Any, datamodule: CIFAR10DataModule) -> None:
         {"curves": {name: ["Multiline", [f"train/{name}", f"{stage}/{name}"]] for name in ("loss", "acc")}}
     )
     writer.add_figure("training images, augmented", augmented_grid(datamodule))
-    network = copy.deepcopy(model.net).cpu().float().eval()
-    size = datamodule.preprocessing.image_size
-    writer.add_graph(network, torch.zeros(1, 3, size, size))
+    if (network := getattr(model, "net", None)) is not None:
+        size = datamodule.preprocessing.image_size
+        with suppress(RuntimeError):  # a network that torch.jit cannot trace has no graph to show
+            writer.add_graph(copy.deepcopy(network).cpu().float().eval(), torch.zeros(1, 3, size, size))
 
 
 def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":

@@ -62,6 +62,9 @@ class Trainer(pl.Trainer):
         **kwargs: Any,
     ) -> None:
         self.run_name = run_name
+        if kwargs.get("barebones"):  # Lightning then allows none of these
+            logger = enable_checkpointing = enable_progress_bar = False
+            log_every_n_steps = 0
         precision, self.precision_reason = resolve_precision(str(precision), accelerator)
         if device_kind(accelerator) == "cuda" and kwargs.get("benchmark") is None and not kwargs.get("deterministic"):
             kwargs["benchmark"] = True  # nearly all batches have one shape: cuDNN may time its algorithms on it

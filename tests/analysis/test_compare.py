@@ -42,8 +42,8 @@ def worsen(folder: Path) -> None:
 def cut(folder: Path, stage: str = "test") -> None:
     """Keep what a run interrupted after its first epoch would have written."""
     (folder / "result.json").unlink()
-    lines = (folder / "metrics.csv").read_text().replace("test/", f"{stage}/").splitlines()
-    (folder / "metrics.csv").write_text("\n".join(lines[:2]) + "\n")
+    lines = (folder / "epochs.csv").read_text().replace("test/", f"{stage}/").splitlines()
+    (folder / "epochs.csv").write_text("\n".join(lines[:2]) + "\n")
 
 
 def section(name: str) -> str:
@@ -92,7 +92,7 @@ def test_the_table_shows_what_the_runs_recorded(run, small_run):
     assert (row["lr_max"], row["lr_max_origin"]) == (result["lr_max"], "found")
     assert (row["correct"], row["images"], row["accuracy"]) == (result["test/correct"], 360, result["test/acc"])
     assert (row["epochs"], row["planned_epochs"], row["remarks"]) == (2, 2, [])
-    rows = list(csv.DictReader((small_run / "metrics.csv").open()))
+    rows = list(csv.DictReader((small_run / "epochs.csv").open()))
     assert row["best_training_accuracy"] == max(float(line["train/acc"]) for line in rows)
     assert (reference["network"], reference["recipe"]) == ("custom_resnet", "customresnet")  # its default width
     expected = binomtest(9272, 10_000).proportion_ci(method="wilson")
@@ -123,7 +123,7 @@ def test_an_interrupted_run_is_listed_with_what_it_recorded(run, small_run, stag
     outcome = run("compare", str(folder))
     assert outcome.code == 0, outcome.err
     assert "demo/version_0: unfinished: 1 of 2 epochs" in outcome.out
-    line = next(csv.DictReader((folder / "metrics.csv").open()))
+    line = next(csv.DictReader((folder / "epochs.csv").open()))
     row = next(csv.DictReader((PAGE / "runs.csv").open()))
     assert row["test accuracy"] == f"{shown}{float(line[f'{stage}/acc']):.2%}"
     assert (row["95 % interval"], row["time"], row["note"]) == ("-", "-", "unfinished: 1 of 2 epochs")
@@ -143,13 +143,13 @@ def test_an_interrupted_run_is_listed_with_what_it_recorded(run, small_run, stag
         ("result.json", '{"test/acc": "x", "test/correct": 9, "test/images": 3, "seconds": null, "epochs": NaN}', ""),
         ("result.json", "{}", ""),
         ("lr_find.json", "\x00", "lr_find.json cannot be read"),
-        ("metrics.csv", "epoch,train/loss\n1,abc\n", "metrics.csv cannot be read"),
-        ("metrics.csv", "epoch,train/loss\n1,2,3\n", "metrics.csv cannot be read"),
-        ("metrics.csv", b"\xff\xfe\x00", "metrics.csv cannot be read"),
-        ("metrics.csv", "epoch,f1\n1,0.5\n", "metrics.csv has other columns: epoch, f1"),
-        ("metrics.csv", "epoch,train/loss,test/acc\n1,nan,inf\n2,0.5,\n", ""),
-        ("metrics.csv", "", ""),
-        ("metrics.csv", None, "no metrics.csv"),
+        ("epochs.csv", "epoch,train/loss\n1,abc\n", "epochs.csv cannot be read"),
+        ("epochs.csv", "epoch,train/loss\n1,2,3\n", "epochs.csv cannot be read"),
+        ("epochs.csv", b"\xff\xfe\x00", "epochs.csv cannot be read"),
+        ("epochs.csv", "epoch,f1\n1,0.5\n", "epochs.csv has other columns: epoch, f1"),
+        ("epochs.csv", "epoch,train/loss,test/acc\n1,nan,inf\n2,0.5,\n", ""),
+        ("epochs.csv", "", ""),
+        ("epochs.csv", None, "no epochs.csv"),
     ],
 )
 def test_a_damaged_run_is_marked(run, small_run, file, content, remark):
@@ -361,7 +361,7 @@ def test_many_runs_differ_in_color_or_dashes():
 
 
 def test_runs_without_curves():
-    assert "no run has a metrics.csv" in overlaid_curves([RunRecord("a", Path("a"), {}, {}, [], {}, [])]).missing
+    assert "no run has a epochs.csv" in overlaid_curves([RunRecord("a", Path("a"), {}, {}, [], {}, [])]).missing
 
 
 def test_the_text_table_drops_columns_to_fit():

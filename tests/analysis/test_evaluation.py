@@ -177,8 +177,8 @@ def test_curves_of_a_run_with_gaps_and_held_out_images():
 
 
 def test_curves_without_accuracies_are_missing():
-    assert "no metrics.csv" in curves([]).missing
-    assert "no metrics.csv" in curves([{"epoch": 1.0, "f1": 0.5}]).missing
+    assert "no epochs.csv" in curves([]).missing
+    assert "no epochs.csv" in curves([{"epoch": 1.0, "f1": 0.5}]).missing
 
 
 def test_curves_tolerate_missing_values():

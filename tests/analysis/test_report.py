@@ -104,7 +104,7 @@ def test_a_checkpoint_on_its_own_lacks_sections_and_the_page_says_why(run, small
     outcome = run("report", "--ckpt_path", "alone.ckpt", "--output", "page")
     assert outcome.code == 0, outcome.err
     page = Path("page/index.html").read_text()
-    assert "Not shown: there is no metrics.csv with accuracies beside the checkpoint" in section(page, "curves")
+    assert "Not shown: there is no epochs.csv with accuracies beside the checkpoint" in section(page, "curves")
     assert "There is no result.json beside the checkpoint" in section(page, "overview")
     assert "<svg" in section(page, "confusion")
     assert not list(Path().glob("*tfevents*"))

@@ -54,7 +54,7 @@ def test_interrupted_and_resumed_it_ends_in_the_same_weights(run, own_run):
     assert resumed.code == 0, resumed.err
     whole, state = (last_checkpoint(path)["state_dict"] for path in (own_run, folder))
     assert [name for name in whole if not torch.equal(whole[name], state[name])] == []
-    assert (folder / "metrics.csv").read_text() == (own_run / "metrics.csv").read_text()
+    assert (folder / "epochs.csv").read_text() == (own_run / "epochs.csv").read_text()
 
 
 def test_the_evaluation_reproduces_the_runs_own(run, own_run):

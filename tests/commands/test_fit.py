@@ -17,7 +17,7 @@ from tests.conftest import BOUNDS, SMALL, one_line, read_json
 
 def test_a_run_leaves_one_complete_folder(small_run):
     left = {p.relative_to(small_run).as_posix() for p in small_run.rglob("*") if p.is_file()}
-    assert left >= {"config.yaml", "metrics.csv", "result.json", "lr_find.json", "lr_find.png", "checkpoints/last.ckpt"}
+    assert left >= {"config.yaml", "epochs.csv", "result.json", "lr_find.json", "lr_find.png", "checkpoints/last.ckpt"}
     found, result = read_json(small_run / "lr_find.json"), read_json(small_run / "result.json")
     config = yaml.safe_load((small_run / "config.yaml").read_text())
     assert {"lrs", "losses", "smoothed", "candidates", "lr_max", "lr_min"} == set(found)
@@ -49,8 +49,11 @@ def test_tensorboard_shows_curves_figures_graph_and_hparams(small_run):
 def test_held_out_images_are_evaluated_after_every_epoch_and_test_images_once(run):
     outcome = run("fit", *SMALL, *BOUNDS, "--data.val_size", "100")
     folder = Path("lightning_logs/demo/version_0")
-    header = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
-    assert header == ["epoch", "step", "lr", "train/acc", "train/loss", "val/acc", "val/loss"]
+    header, first, last = (line.split(",") for line in (folder / "epochs.csv").read_text().splitlines())
+    assert header[:7] == ["epoch", "step", "lr", "train/acc", "train/loss", "val/acc", "val/loss"]
+    assert sorted(header[7:]) == ["test/acc", "test/loss"]  # of the one evaluation, after the last epoch
+    assert first[7:] == ["", ""]
+    assert float(last[header.index("test/acc")]) == read_json(folder / "result.json")["test/acc"]
     assert {p.name for p in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
     result = read_json(folder / "result.json")
     assert f"{result['test/correct']}/360" in outcome.out
@@ -109,11 +112,12 @@ def test_a_run_that_ends_within_an_epoch_is_evaluated_at_its_end(run):
     outcome = run("fit", *SMALL, *BOUNDS, "--trainer.max_steps", "20", "--trainer.max_epochs", "9")
     assert outcome.code == 0
     folder = Path("lightning_logs/demo/version_0")
-    rows = (folder / "metrics.csv").read_text().splitlines()
+    rows = (folder / "epochs.csv").read_text().splitlines()
     assert rows[0] == "epoch,step,lr,test/acc,test/loss,train/acc,train/loss"
     first, last = (row.split(",") for row in rows[1:])
-    assert (last[1], last[3]) == ("20", "")  # not the first epoch's accuracy again
     result = read_json(folder / "result.json")
+    assert last[1] == "20"
+    assert (float(last[3]), float(last[4])) == (result["test/acc"], result["test/loss"])  # not the first epoch's again
     assert result["steps"] == 20
     assert run("test", "--ckpt_path", str(folder)).code == 0
     tested = read_json(folder / "test.json")
@@ -150,6 +154,7 @@ def test_two_processes_write_one_run_folder(tmp_path):
     assert result["test/images"] == 360
     assert result["steps"] == 12  # 2 epochs of 1,437 images, 2 x 128 a step
     assert f"{result['test/correct']}/360" in done.stdout
+    assert (runs / "version_0/report/index.html").is_file()
 
 
 def test_a_finished_run_cannot_be_resumed(run, small_run):

@@ -59,11 +59,11 @@ def test_a_plain_trainer_with_fast_dev_run_needs_no_bounds(tmp_path):
 
 
 def test_fit_takes_a_plain_trainer(tmp_path):
-    """It gets a recorder, which writes metrics.csv."""
+    """It gets a recorder, which writes epochs.csv."""
     logger = pl.loggers.TensorBoardLogger(tmp_path)
     trainer = pl.Trainer(max_epochs=1, logger=logger, log_every_n_steps=10, enable_model_summary=False, **OPTIONS)
     result = customresnet.fit(seeded_model(lr_max=3e-3, lr_min=1e-4), digits(), trainer, report=False)
     folder = Path(logger.log_dir)
     assert read_json(folder / "result.json") == result
-    assert len((folder / "metrics.csv").read_text().splitlines()) == 2
+    assert len((folder / "epochs.csv").read_text().splitlines()) == 2
     assert sum(isinstance(callback, RunRecorder) for callback in callbacks_of(trainer)) == 1

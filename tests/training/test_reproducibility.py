@@ -22,7 +22,7 @@ FOLDER = Path("lightning_logs/demo")
 
 
 def metrics(version: int = 0) -> str:
-    return (FOLDER / f"version_{version}/metrics.csv").read_text()
+    return (FOLDER / f"version_{version}/epochs.csv").read_text()
 
 
 def weights(version: int = 0) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ def overlaid_curves(compared: list[RunRecord]) -> Section:
 
     drawn = [run for run in compared if run.series(f"{run.watched}/acc")[0] or run.series("train/loss")[0]]
     if not drawn:
-        return Section("curves", "Curves", missing="no run has a metrics.csv with accuracy or training loss")
+        return Section("curves", "Curves", missing="no run has a epochs.csv with accuracy or training loss")
     # a dollar sign would start a formula
     labels = [run.name.replace("$", r"\$") + f", {NAMES['val']}" * (run.watched == "val") for run in drawn]
     beside = max(1, min(4, LEGEND // (max(map(len, labels)) + 6)))

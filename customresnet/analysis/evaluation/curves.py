@@ -11,13 +11,13 @@ COLORS = {"train": "tab:blue", "val": "tab:green", "test": "tab:orange"}
 
 
 def curves(rows: list[EpochMetrics]) -> Section:
-    """Curves of a run, from the rows of its metrics.csv. A value that is missing there leaves a gap."""
+    """Curves of a run, from the rows of its epochs.csv. A value that is missing there leaves a gap."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     stages = [stage for stage in NAMES if any(f"{stage}/acc" in row for row in rows)]
     if not stages:
-        return Section("curves", "Curves", missing="there is no metrics.csv with accuracies beside the checkpoint")
+        return Section("curves", "Curves", missing="there is no epochs.csv with accuracies beside the checkpoint")
     figure = Figure(figsize=(8, 7), layout="constrained")
     loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
     marker = "o" if len(rows) == 1 else ""

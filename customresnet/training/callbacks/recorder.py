@@ -1,20 +1,18 @@
-"""RunRecorder: record every epoch of a run in metrics.csv, on the screen and in TensorBoard."""
+"""RunRecorder: record every epoch of a run in epochs.csv, on the screen and in TensorBoard."""
 
 import math
 import shlex
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
 from customresnet.data.batches import Batch
 from customresnet.runs.files import EpochMetrics, write_metrics
 from customresnet.runtime.files import shown
 from customresnet.schedules.schedule import momentum_of
-from customresnet.training.lightning import datamodule_of, is_fast_dev_run
+from customresnet.training.lightning import datamodule_of, is_fast_dev_run, log_folder, tensorboard_loggers
 from customresnet.training.messages import announce, epoch_line
 from customresnet.training.tensorboard import show_start
 
@@ -56,8 +54,9 @@ class RunRecorder(pl.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         data = datamodule_of(trainer)
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero and data:
-            show_start(trainer.logger.experiment, pl_module, data)
+        if trainer.is_global_zero and data:
+            for logger in tensorboard_loggers(trainer):
+                show_start(logger.experiment, pl_module, data)
         self._clock = time.monotonic()
 
     def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
@@ -67,7 +66,8 @@ class RunRecorder(pl.Callback):
             self.images += len(batch[1]) * trainer.world_size
         # Lightning's LearningRateMonitor would copy both to a GPU, and wait for it, at every step
         if trainer.logger and trainer.log_every_n_steps and trainer.global_step % trainer.log_every_n_steps == 0:
-            trainer.logger.log_metrics({"lr": self._lr, "lr-momentum": momentum_of(group)}, trainer.global_step)
+            for logger in trainer.loggers:
+                logger.log_metrics({"lr": self._lr, "lr-momentum": momentum_of(group)}, trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._evaluated_at = trainer.global_step
@@ -85,20 +85,25 @@ class RunRecorder(pl.Callback):
 
     def _record(self, trainer: pl.Trainer, epoch: float, stages: tuple[str, ...]) -> None:
         """Record the metrics of these stages: after an epoch, or at an evaluation within one."""
-        folder = trainer.log_dir  # a collective call: every process must make it
         if is_fast_dev_run(trainer) or trainer.barebones:
             return
         metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if k.startswith(stages)}
         row = {"epoch": epoch, "step": trainer.global_step, "lr": self._lr, **metrics}
         self.rows.append(row)
         announce(trainer, epoch_line(row, trainer, datamodule_of(trainer)))
-        if trainer.logger is not None and trainer.is_global_zero and folder is not None:
-            write_metrics(Path(folder), self.rows)
+        self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write epochs.csv."""
+        folder = log_folder(trainer)
+        if trainer.is_global_zero and folder:
+            write_metrics(folder, self.rows)
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.global_step == 0:
             return
         what = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
         kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
-        folder = shlex.quote(str(shown(Path(trainer.log_dir)))) if trainer.logger is not None else "PATH"
+        run = log_folder(trainer)
+        folder = shlex.quote(str(shown(run))) if run else "PATH"
         announce(trainer, f"{what}: {kept}" + (f"; resume with: fit --ckpt_path {folder}" if self.rows else ""))

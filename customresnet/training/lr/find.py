@@ -1,15 +1,13 @@
 """Find LRMAX and LRMIN with the LR range test, once or with several seeds, and keep what was measured."""
 
-from pathlib import Path
-
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runs.files import write_lr_find
 from customresnet.runtime.errors import UserError
 from customresnet.training.classifier import ImageClassifier
+from customresnet.training.lightning import log_folder
 from customresnet.training.lr.bounds import LRRangeResult, LRRangeTest, RepeatedLRRange
 from customresnet.training.lr.range_test import run_lr_range_test
 from customresnet.training.messages import announce
@@ -61,6 +59,7 @@ def find_median_bounds(
 
 
 def _keep(trainer: pl.Trainer, result: LRRangeResult | RepeatedLRRange) -> None:
-    if isinstance(trainer.logger, TensorBoardLogger):
-        write_lr_find(Path(trainer.logger.log_dir), result.to_dict())
+    folder = log_folder(trainer)
+    if folder and trainer.is_global_zero:
+        write_lr_find(folder, result.to_dict())
     show_figure(trainer, "lr_find.png", "LR range test", result.figure)
