@@ -1,1 +1,1 @@
-"""From files to batches: sources read images into memory, transforms prepare them, the data module serves them."""
+"""From files to batches: sources read images into memory, transforms prepare them, the data module batches them."""

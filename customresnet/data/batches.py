@@ -23,12 +23,9 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class BatchIndices:
-    """The images of a batch, and the seeds of their augmentation.
+    """The images of a batch, ``(N,)`` int64, and the seeds of their augmentation.
 
-    Attributes:
-        indices: ``(N,)`` int64.
-        seed: Seed of this batch, for a backend that draws image by image.
-        epoch_seed: Seed of the epoch, for a backend whose random values depend on the image alone.
+    A backend uses either the seed of the batch, or that of the epoch and the image indices.
     """
 
     indices: Tensor
@@ -39,30 +36,30 @@ class BatchIndices:
 class SeededBatchSampler(DistributedSampler[BatchIndices]):
     """The batches of one process in an epoch.
 
-    Each pass is a new epoch: the next one, or the one that ``set_epoch`` sets, which Lightning calls before each pass.
-    In a distributed run, Lightning replaces a sampler that is not a ``DistributedSampler``.
+    Each iteration is a new epoch: the next one, or the one set by ``set_epoch``, which Lightning calls first. In a
+    distributed run, Lightning replaces any sampler that is not a ``DistributedSampler``.
 
     Args:
         size: Number of images.
-        batch_size: Images in a batch; the last one may be smaller.
+        batch_size: Images per batch; the last batch may be smaller.
         seed: Seed of the order and of the batches' seeds.
-        shuffle: Draw a new order each epoch. All processes then get the same number of images, so a few images may be
-            repeated. Otherwise every image comes once, in order.
-        rank: Number of this process.
+        shuffle: Draw a new order each epoch. A few images may then repeat, so that all processes get the same number.
+            Otherwise every image appears once, in order.
+        rank: Index of this process.
         world_size: Number of processes.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world_size: int = 1):
         super().__init__(range(size), world_size, rank, shuffle, seed)  # type: ignore[arg-type]
         self.size, self.batch_size = size, batch_size
-        self.first_batch = 0  # where a pass starts, for a run resumed within an epoch
+        self.first_batch = 0  # where an iteration starts, for a run resumed within an epoch
 
     def __iter__(self) -> Iterator[BatchIndices]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         epoch_seed = derive_seed(self.seed, epoch)
         if self.shuffle:
             order = torch.randperm(self.size, generator=torch.Generator().manual_seed(epoch_seed))
-            # With different numbers of steps, processes would wait for each other's gradients forever.
+            # processes with different numbers of steps would wait for each other's gradients forever
             order = torch.cat([order, order[: -self.size % self.num_replicas]])
         else:
             order = torch.arange(self.size)
@@ -94,18 +91,17 @@ class InMemoryDataset(Dataset[Batch]):
 
 
 class TrainingLoader(DataLoader[Batch]):
-    """A DataLoader for runs that are resumed within an epoch: a pass starts at the trainer's next batch.
+    """A DataLoader that starts at the trainer's next batch, so that a run can resume within an epoch.
 
-    Attributes:
-        trainer: The trainer that trains on the batches; None for a plain loop.
+    ``trainer`` is None in a plain loop.
     """
 
     sampler: SeededBatchSampler
     trainer: pl.Trainer | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        # A generator's body runs at the first batch, when Lightning has restored its progress. Lightning does not
-        # call load_state_dict on a loader that it created before that, such as one whose steps it has counted.
+        # A generator's body runs at the first batch, after Lightning has restored its progress. Lightning does not call
+        # load_state_dict on a loader created before that, for example to count its steps.
         self.sampler.first_batch = 0
         if self.trainer is not None and self.trainer.training:
             self.sampler.first_batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
@@ -122,9 +118,7 @@ class TrainingLoader(DataLoader[Batch]):
 def worker_options(num_workers: int | Literal["auto"], device: torch.device) -> dict[str, Any]:
     """A DataLoader's options for its worker processes.
 
-    Args:
-        num_workers: Their number. auto is 0 on a CPU, else one less than the number of cores, but at most 8.
-        device: Device used for training.
+    ``auto`` is 0 when training on a CPU, else one less than the number of cores, but at most 8.
     """
     if num_workers == "auto":
         num_workers = 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))

@@ -1,4 +1,4 @@
-"""CIFAR10DataModule: a labeled image set, read into memory and served in batches."""
+"""CIFAR10DataModule: a labeled image set, read into memory and loaded in batches."""
 
 import operator
 import os
@@ -35,10 +35,10 @@ class CIFAR10DataModule(pl.LightningDataModule):
 
     Args:
         source: cifar10 and cifar100 download torchvision's archives; folder reads {train,test}/<class>/*.png from a
-            directory or a .zip; digits come with scikit-learn. Default: the checkpoint's, else cifar10.
-        root: Folder of the CIFAR archive (default: data), or the directory or .zip of source folder.
+            directory or a .zip; digits are scikit-learn's. Default: the checkpoint's, else cifar10.
+        root: Folder of the CIFAR archive (default: data), or the directory or .zip that source folder reads.
         batch_size: Images per optimizer step and process.
-        num_workers: Worker processes that load data. auto is 0 on a CPU, where they would compete with training.
+        num_workers: Worker processes that load data. auto is 0 on a CPU, where workers would compete with training.
         val_size: Training images held out for validation, stratified by class. 0 evaluates on the test set.
         train_size: Training images to use, stratified by class and chosen by the seed. Default: all.
         mean: Per-channel mean to subtract, of pixels in [0, 1]. Default: the checkpoint's, else CIFAR-10's
@@ -88,11 +88,11 @@ class CIFAR10DataModule(pl.LightningDataModule):
         self._copies: dict[tuple[LabelledImages, torch.device], LabelledImages] = {}
 
     def prepare_data(self) -> None:
-        """Download the source's archive if it has one and it is not in ``root`` yet."""
+        """Download the source's archive if it has one that is not in ``root`` yet."""
         sources.download(self.source, self.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the images that a stage needs (None: all images), unless they have been read already."""
+        """Read the images that a stage needs (None: all images) unless they have been read."""
         needs_training_images = stage in (None, "fit") or (stage == "validate" and self.val_size > 0)
         if self._train is None and needs_training_images:
             self._train, self._val = self._partition.split(self._load("train"))
@@ -107,7 +107,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The images held out, or the test images if there are none."""
+        """The held-out images, or the test images if none are held out."""
         return DataLoader(**self._loader_options(self._val or self.test_images))
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -118,11 +118,9 @@ class CIFAR10DataModule(pl.LightningDataModule):
         """The test images without their labels, in order."""
         return DataLoader(**self._loader_options(self.test_images), collate_fn=operator.itemgetter(0))
 
-    # ----------------------------------------------------------------------------------------------------------- images
-
     @property
     def train_images(self) -> LabelledImages:
-        """The training images before augmentation, without those held out."""
+        """The training images before augmentation, without the held-out images."""
         if self._train is None:
             raise UserError('the training images have not been read; call setup("fit") first')
         return self._train
@@ -141,7 +139,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         return Preprocessing(images.classes, self.mean, self.std, images.images.shape[1], self.source)
 
     def count_training_images(self) -> int:
-        """The number of images in an epoch, without reading one."""
+        """The number of images in an epoch, counted without reading them."""
         images = sources.count(self.source, self.root, "train")
         images = self._partition.count(images, len(sources.class_names(self.source, self.root)))
         check_batch_size(self.batch_size, images)
@@ -154,14 +152,10 @@ class CIFAR10DataModule(pl.LightningDataModule):
     def _load(self, split: Split) -> LabelledImages:
         return sources.load(self.source, self.root, split, self.image_size)
 
-    # ---------------------------------------------------------------------------------------------------------- batches
-
     def transforms(self, *, augment: bool, device: torch.device | None = None) -> TransformBackend:
         """Create the transform backend: with augmentation for training images, without for test images.
 
-        Args:
-            augment: Whether to augment.
-            device: Device used for training, on which ``engine`` auto depends. Default: the trainer's, else the CPU.
+        ``engine`` auto depends on the device used for training. Default: the trainer's, else the CPU.
         """
         images = (self._train, self._val, self._test)
         image_bytes = sum(part.images.nbytes for part in images if part)

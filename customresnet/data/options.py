@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def check_options(data: "CIFAR10DataModule") -> None:
-    """Raise a UserError if an option is invalid, whatever the images are."""
+    """Raise a UserError if an option is invalid for any set of images."""
     if data.batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1; received {data.batch_size}")
     if data.seed < 0:
@@ -27,7 +27,7 @@ def check_options(data: "CIFAR10DataModule") -> None:
         raise UserError(f"`image_size` must be at least 32, for the network's pooling layers; received {size}")
     data.augment.check(size)
     if data.engine == "batch":
-        BatchBackend(data.augment, data.mean, data.std, size)  # raises if it does not support a step
+        BatchBackend(data.augment, data.mean, data.std, size)  # raises a UserError for an unsupported step
         if data.num_workers not in (0, "auto"):
             raise UserError(f"`engine` batch needs no workers; received `num_workers` {data.num_workers}")
 

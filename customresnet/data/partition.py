@@ -1,4 +1,4 @@
-"""Partition: which training images are trained on, and which are held out."""
+"""Partition: which training images to train on, and which to hold out."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,7 @@ from customresnet.runtime.errors import UserError
 class Partition:
     """A stratified partition of the training images: each part has the class proportions of the whole.
 
-    Attributes:
-        val_size: Images held out for validation; 0 for none.
-        train_size: Images to train on; None for all others.
-        seed: Decides which images go where.
+    ``val_size`` images are held out for validation, and ``train_size`` of the others are trained on (None: all).
     """
 
     val_size: int
@@ -34,10 +31,10 @@ class Partition:
         return train, held_out
 
     def count(self, images: int, classes: int) -> int:
-        """The number of images to train on, of so many images.
+        """The number of images to train on, out of ``images``.
 
         Raises:
-            UserError: A part would have no image of some class.
+            UserError: A part is too small to contain every class.
         """
         if self.val_size:
             _check("val_size", self.val_size, images, classes, default=0)
@@ -58,7 +55,7 @@ class Partition:
 
 
 def _check(name: str, size: int, images: int, classes: int, default: int) -> None:
-    """Raise a UserError if a part, or the rest, is too small to have an image of each class."""
+    """Raise a UserError if a part, or the rest, is too small to contain every class."""
     if not classes <= size <= images - classes:
         raise UserError(
             f"`{name}` {size} does not fit the {images} training images of {classes} classes; "

@@ -1,4 +1,4 @@
-"""Networks: plain nn.Modules that map images ``(N, 3, H, W)`` to logits ``(N, num_classes)``. No Lightning here."""
+"""Networks: plain nn.Modules that map images ``(N, 3, H, W)`` to logits ``(N, num_classes)``, without Lightning."""
 
 from customresnet.models.advanced_net import AdvancedNet
 from customresnet.models.advanced_net_original import AdvancedNetOriginal

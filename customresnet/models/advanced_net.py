@@ -30,9 +30,7 @@ class SeparableResidual(nn.Module):
         if dropout > 0:
             first.append(nn.Dropout2d(dropout))
         second = separable(channels, dilation)
-        nn.init.zeros_(
-            second[-1].get_parameter("weight")
-        )  # each block begins as the identity, and depth costs nothing at first
+        nn.init.zeros_(second[-1].get_parameter("weight"))  # each block starts as the identity
         self.body = nn.Sequential(*first, *second)
         self.relu = nn.ReLU(inplace=True)
 

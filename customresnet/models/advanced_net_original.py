@@ -1,12 +1,12 @@
 """AdvancedNetOriginal: the small network of the course report "advanced", unchanged: 97,284 parameters.
 
 Four blocks of convolution -> ReLU -> batch norm -> dropout, joined by 1x1 convolutions of stride 2, then global average
-pooling; 26.4 million multiply-adds. The report reached 87.43% on CIFAR-10 after 90 epochs. Its flaws are kept: ReLU,
+pooling; 26.4 million multiply-adds. The report reached 87.43% on CIFAR-10 after 90 epochs. Its flaws remain: ReLU,
 batch norm and dropout act on the logits; the pointwise halves of its depthwise-separable convolutions are padded, which
 adds a border of zeros; the dilated convolution has too little padding and loses a border. The receptive field is 69
 pixels before the pooling.
 
-Source: the facts in https://github.com/partha-goswami/EVA8/tree/main/Session6, whose code is not used here.
+Source: the description in https://github.com/partha-goswami/EVA8/tree/main/Session6. None of its code is used.
 """
 
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ class AdvancedNetOriginal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # shapes at width 32
         x = self.block1(x)  # (N, 32, 16, 16)
-        x = self.block2(x)  # (N, 32, 9, 9): the padded pointwise convolution made 18x18 of 16x16
-        x = self.block3(x)  # (N, 16, 4, 4): the dilated convolution, padded too little, 7x7 of 9x9
+        x = self.block2(x)  # (N, 32, 9, 9): the padded pointwise convolution turns 16x16 into 18x18
+        x = self.block3(x)  # (N, 16, 4, 4): the dilated convolution, padded too little, turns 9x9 into 7x7
         x = self.block4(x)  # (N, num_classes, 6, 6)
         return self.pool(x).flatten(1)  # (N, num_classes)

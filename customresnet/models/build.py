@@ -1,4 +1,4 @@
-"""Build a network from what `network` names: one of this package's, or any nn.Module class by its import path."""
+"""Build a network: one of this package's by name, or any nn.Module class by its import path."""
 
 import importlib
 import inspect
@@ -24,18 +24,18 @@ RENAMED = {"advanced_net_report": "advanced_net_original"}
 """Names in older checkpoints."""
 
 NetworkSpec = str | dict[str, Any]
-"""A name or an import path; or ``class_path`` and ``init_args``, as LightningCLI writes them."""
+"""A name, an import path, or ``class_path`` and ``init_args`` as in LightningCLI."""
 
-if TYPE_CHECKING:  # the command line would list every known nn.Module in its help
+if TYPE_CHECKING:  # otherwise --help would list every known nn.Module
     Network = NetworkSpec | nn.Module
 else:
     Network = NetworkSpec
 
 
 def network_spec(network: Network) -> NetworkSpec:
-    """What a checkpoint keeps of a network: the name of one of ours, else its class path and init arguments.
+    """What a checkpoint stores about a network: a name in ``NETWORKS``, or a class path and init arguments.
 
-    An instance only knows its class: it can be rebuilt if its class needs no arguments but the number of classes.
+    Of an instance only the class is known, so it can be rebuilt only if ``num_classes`` is its only required argument.
     """
     if isinstance(network, nn.Module):
         kind = type(network)
@@ -49,13 +49,13 @@ def network_spec(network: Network) -> NetworkSpec:
 
 
 def network_name(network: NetworkSpec) -> str:
-    """A short name to show: ``custom_resnet``, or the class or function that a class path ends in."""
+    """A short name: ``custom_resnet``, or the last part of a class path."""
     spec = network_spec(network)
     return spec if isinstance(spec, str) else spec["class_path"].rpartition(".")[2]
 
 
 def default_width(network: NetworkSpec) -> int | None:
-    """Channels of the first convolution by default; None for a network that is not one of ours."""
+    """Default channels of the first convolution; None for a network from outside this package."""
     spec = network_spec(network)
     return inspect.signature(NETWORKS[spec]).parameters["width"].default if isinstance(spec, str) else None
 
@@ -64,13 +64,13 @@ def build_network(network: Network, num_classes: int = 10, width: int | None = N
     """Build a network.
 
     Args:
-        network: One of ours by name, an import path, a class path with init arguments, or an instance, used as it is.
-        num_classes: Number of classes; passed on to any network that takes an argument of this name.
-        width: Channels of the first convolution of our networks. Default: the network's own.
-        dropout: Dropout probability of our networks.
+        network: A name, an import path, a class path with init arguments, or an instance, which is used as it is.
+        num_classes: Number of classes; passed to any network that takes an argument of this name.
+        width: Channels of the first convolution; only for ``NETWORKS``. Default: the network's own.
+        dropout: Dropout probability; only for ``NETWORKS``.
 
     Raises:
-        UserError: An option makes no sense, or the class cannot be imported or built.
+        UserError: An option is invalid, or the class cannot be imported or built.
     """
     if num_classes < 2:
         raise UserError(f"`num_classes` must be at least 2; received {num_classes}")
@@ -86,7 +86,7 @@ def build_network(network: Network, num_classes: int = 10, width: int | None = N
         if value:
             raise UserError(
                 f"`{name}` is an option of {', '.join(NETWORKS)}; received {value} with `network` "
-                f"{spec['class_path']}: pass `{name}` null, and what the network takes as init_args"
+                f"{spec['class_path']}: pass `{name}` null, and the network's own options as init_args"
             )
     return (
         network if isinstance(network, nn.Module) else _instantiate(spec["class_path"], spec["init_args"], num_classes)
@@ -104,7 +104,7 @@ def _instantiate(class_path: str, init_args: dict[str, Any], num_classes: int) -
     except Exception as error:
         raise UserError(f"`network` {class_path} cannot be built with init_args {init_args}: {error}") from error
     if not isinstance(network, nn.Module):
-        raise UserError(f"`network` {class_path} makes a {type(network).__name__}, not an nn.Module")
+        raise UserError(f"`network` {class_path} returns a {type(network).__name__}, not an nn.Module")
     return network
 
 
@@ -130,7 +130,7 @@ def check_network(network: nn.Module, num_classes: int, image_size: int) -> None
     """Check that a network maps images ``(2, 3, image_size, image_size)`` to logits ``(2, num_classes)``.
 
     Raises:
-        UserError: It does not take such images, or returns something else.
+        UserError: It does not accept such images, or returns something else.
     """
     training, name = network.training, type(network).__name__
     images = torch.zeros(2, 3, image_size, image_size)

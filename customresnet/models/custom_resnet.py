@@ -35,7 +35,7 @@ class Residual(nn.Module):
 class CustomResNet(nn.Module):
     """Images ``(N, 3, 32, 32)`` to logits ``(N, num_classes)``; the loss applies softmax.
 
-    Larger images work too: the maximum over the remaining map follows the last pooling.
+    Larger images work too: the last pooling is followed by a global maximum.
 
     Args:
         num_classes: Number of classes.
@@ -52,8 +52,8 @@ class CustomResNet(nn.Module):
         self.layer3 = nn.Sequential(*conv_block(4 * w, 8 * w, pool=True, dropout=dropout), Residual(8 * w, dropout))
         self.pool = nn.MaxPool2d(4)
         self.head = nn.Linear(8 * w, num_classes)
-        # All classes start equally likely, at a loss of ln(num_classes). With torch's default the loss starts at twice
-        # that, and an LR range test mostly shows the logits shrink.
+        # All classes start equally likely, at a loss of ln(num_classes). With torch's default initialization the loss
+        # starts at twice that, and an LR range test mostly shows the logits shrinking.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

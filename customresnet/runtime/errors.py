@@ -1,9 +1,9 @@
-"""The one exception that reaches the user as a plain message instead of a traceback."""
+"""The exception that the command line shows as a plain message, without a traceback."""
 
 
 class UserError(Exception):
     """A mistake that the user can fix.
 
-    The message says what is wrong, the value received, and which parameter fixes it. It names parameters in backticks,
-    as Python knows them: `` `batch_size` must be at least 1; received 0 ``. The command line shows their flags instead.
+    The message says what is wrong, the value received, and which parameter fixes it, by its Python name in backticks:
+    `` `batch_size` must be at least 1; received 0 ``. The command line shows the flag instead.
     """

@@ -1,4 +1,4 @@
-"""Write files atomically, and show their paths."""
+"""Write files atomically, and format their paths."""
 
 import csv
 import io
@@ -12,24 +12,19 @@ from customresnet.runtime.errors import UserError
 
 
 def shown(path: Path) -> Path:
-    """A path as users read it: relative to the current folder where possible."""
+    """A path for display: relative to the current folder where possible."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is never seen half-written."""
+    """Write a text file atomically: no one ever reads half of it."""
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
 
 def make_folder(folder: Path, option: str) -> None:
-    """Create a folder, or raise a UserError if it cannot be written to.
-
-    Args:
-        folder: The folder.
-        option: The parameter, in backticks, that chooses another one.
-    """
+    """Create a folder, or raise a UserError that names ``option`` if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -39,7 +34,7 @@ def make_folder(folder: Path, option: str) -> None:
 
 
 def as_json(content: Any) -> str:
-    """JSON text that every parser reads: numbers that are not finite become null."""
+    """JSON text that every parser accepts: non-finite numbers become null."""
     return json.dumps(_finite(content), indent=1, allow_nan=False)
 
 
@@ -62,7 +57,7 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 
 def write_beside(path: Path, content: Any) -> None:
-    """Write JSON into a run's folder and say so; a failure is a warning, since the result is on the screen already."""
+    """Write JSON into a run's folder and print its path. A failure is only a warning: the result was printed before."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, as_json(content))

@@ -1,20 +1,20 @@
-"""Format durations, percentages and learning rates for people to read."""
+"""Format durations, percentages and learning rates for display."""
 
 import math
 
 UNKNOWN = "-"
-"""Stands for a value that is not known."""
+"""Shown for an unknown value."""
 
 
 def duration(seconds: float) -> str:
-    """``2:03`` for minutes and seconds; ``1:02:03`` from an hour on."""
+    """``2:03`` for minutes and seconds; ``1:02:03`` from one hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def percent(share: float | None, decimals: int = 2) -> str:
-    """A share of 1 as ``92.72%``; ``-`` for None and NaN."""
+    """A fraction as ``92.72%``; ``-`` for None and NaN."""
     return UNKNOWN if share is None or math.isnan(share) else f"{share:.{decimals}%}"
 
 
@@ -24,5 +24,5 @@ def learning_rate(value: float) -> str:
 
 
 def counted(accuracy: float, total: int) -> str:
-    """An accuracy with the images behind it: ``9264/10000 (92.64%)``."""
+    """An accuracy with its counts: ``9264/10000 (92.64%)``."""
     return f"{round(accuracy * total)}/{total} ({percent(accuracy)})"

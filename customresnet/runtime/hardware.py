@@ -8,7 +8,7 @@ import torch
 
 
 def device_kind(accelerator: str) -> str:
-    """``cuda``, ``mps`` or ``cpu``: the device that Lightning's `accelerator` means on this machine."""
+    """``cuda``, ``mps`` or ``cpu``: the device that Lightning's `accelerator` selects on this machine."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "cuda"
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():

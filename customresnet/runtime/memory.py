@@ -9,12 +9,12 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory, whatever the size of the block.
 
-    A training step on a CPU frees all its activations, and the next step allocates the same again. By default glibc
-    returns large blocks at once, so every step touches fresh pages, and each costs a page fault. The price: memory once
-    used stays with the process.
+    A training step on a CPU frees all its activations, and the next step allocates them again. By default, glibc
+    returns large blocks at once, so every step touches new pages, and each causes a page fault. The drawback: the
+    process never returns memory that it has used.
 
     Returns:
-        Whether this C library supports it.
+        Whether the C library supports it.
     """
     if not sys.platform.startswith("linux"):
         return False

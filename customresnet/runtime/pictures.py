@@ -10,14 +10,9 @@ if TYPE_CHECKING:
 
 
 def image_grid(images: np.ndarray, captions: Sequence[str], columns: int, lines: int = 1, width: float = 8) -> "Figure":
-    """Images in rows with a caption above each, without interpolation.
+    """Draw images ``(N, H, W, 3)`` uint8 in rows, without interpolation, each below a caption of up to ``lines`` lines.
 
-    Args:
-        images: ``(N, H, W, 3)`` uint8.
-        captions: One for each image, of at most ``lines`` lines.
-        columns: Images in a row.
-        lines: Lines of space for each caption.
-        width: Width of the figure in inches.
+    ``width`` is that of the figure in inches.
     """
     from matplotlib.figure import Figure
 
@@ -26,7 +21,7 @@ def image_grid(images: np.ndarray, captions: Sequence[str], columns: int, lines:
     text = 0.16 * lines / cell  # a line of small text is about 0.16 inches high
     height = 1 + text
     figure = Figure(figsize=(width, rows * height * cell))
-    # one pair of axes for all images: one for each would take seconds
+    # one Axes for all images: one per image would take seconds
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(rows * height, 0))
     axes.axis("off")
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):

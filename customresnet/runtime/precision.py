@@ -1,4 +1,4 @@
-"""Choose the numeric precision that the hardware computes fast in."""
+"""Choose a numeric precision at which the hardware is fast."""
 
 import torch
 
@@ -8,11 +8,11 @@ BF16_CPU_FLAGS = "AVX512-BF16 or AMX"
 
 
 def cpu_has_bf16() -> bool:
-    """Whether oneDNN has bf16 convolutions here, and ONEDNN_MAX_CPU_ISA does not restrict it to AVX2."""
+    """Whether oneDNN has fast bf16 convolutions here; not if ONEDNN_MAX_CPU_ISA restricts it to AVX2."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     if not any(check() for check in checks if check):
         return False
-    # true on any AVX-512, so not sufficient alone
+    # true on any AVX-512 CPU, so not sufficient alone
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
@@ -46,5 +46,5 @@ def resolve_precision(precision: str, accelerator: str) -> tuple[str, str]:
 
 
 def autocast_type(kind: str) -> torch.dtype | None:
-    """The reduced type that ``auto`` computes in on ``cuda``, ``mps`` or ``cpu``; None where it stays with float32."""
+    """The reduced type that ``auto`` uses on ``cuda``, ``mps`` or ``cpu``; None for float32."""
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolve_precision("auto", kind)[0])

@@ -10,12 +10,7 @@ from customresnet.runtime.errors import UserError
 
 
 def read_recipe(path: Path, what: str) -> dict[str, Any]:
-    """The flags in a recipe.
-
-    Args:
-        path: The file.
-        what: The parameter and its value, for errors.
-    """
+    """The flags in a recipe. ``what`` is the parameter and its value, for errors."""
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -26,10 +21,10 @@ def read_recipe(path: Path, what: str) -> dict[str, Any]:
 
 
 def recipe_with(path: Path, what: str, section: str, options: dict[str, Any]) -> str:
-    """The text of a recipe, new or existing, with some options of one section set; comments are not kept.
+    """The text of a recipe, new or existing, with some options of one section set; comments are lost.
 
     Raises:
-        UserError: The file cannot be written. Call this before computing what is to be written there.
+        UserError: The file cannot be written. Call this first to find out before a long computation.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"{what} must be a .yaml file")

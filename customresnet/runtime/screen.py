@@ -1,4 +1,4 @@
-"""What the output is shown on."""
+"""Whether the output is interactive."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Learning-rate policies as data: what each step's learning rate and momentum will be. No Lightning here."""
+"""Learning-rate policies: the learning rate and momentum of every step, without Lightning."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -15,11 +15,9 @@ POLICIES: dict[str, type[OneCycle] | type[Triangular]] = {"one_cycle": OneCycle,
 
 
 def policy_from_options(options: Mapping[str, Any]) -> Policy:
-    """The policy that a classifier's options describe.
+    """The policy that ImageClassifier's options describe.
 
-    Args:
-        options: The options of ImageClassifier, those of other policies included. An option that an older checkpoint
-            lacks takes its default; ``lr_max`` and ``lr_min`` are required.
+    Options missing from an older checkpoint take their defaults; ``lr_max`` and ``lr_min`` are required.
     """
     kind = POLICIES[options.get("policy", "one_cycle")]
     own = {field.name: options[field.name] for field in fields(kind) if field.name in options}

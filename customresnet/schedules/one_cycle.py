@@ -12,12 +12,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 Anneal = Literal["linear", "cos"]
 
 PEAK_SHARE = 5 / 24
-"""Position of the peak by default: epoch 5 of the default recipe's 24."""
+"""Default position of the peak: epoch 5 of the default recipe's 24."""
 
 
 @dataclass(frozen=True)
 class OneCycle:
-    """One cycle of learning rate and momentum. Without annihilation it ends at the learning rate it started from.
+    """One cycle of learning rate and momentum. Without annihilation it ends where it started, at LRMIN.
 
     Attributes:
         lr_max: Learning rate at the peak (LRMAX).
@@ -25,7 +25,7 @@ class OneCycle:
         peak_epoch: Epoch whose last step takes LRMAX; None means 5/24 of the run.
         anneal: Shape of both slopes.
         momentum: Lowest and highest momentum (beta1 for Adam), at the peak and at both ends; None keeps it constant.
-        final_div_factor: LRMIN divided by this is the last step's learning rate: 1, or more to anneal it towards zero.
+        final_div_factor: LRMIN divided by this is the last step's learning rate: 1, or more to anneal toward zero.
     """
 
     lr_max: float
@@ -47,9 +47,9 @@ class OneCycle:
         return min(total_steps - 2, max(1, round(peak) - 1))
 
     def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LRScheduler:
-        """torch's OneCycleLR with its peak at exactly ``peak_step`` and its end at the last step.
+        """torch's OneCycleLR with its peak exactly at ``peak_step`` and its end at the last step.
 
-        A run of fewer than 3 steps has no room for a cycle: it keeps LRMIN and the highest momentum.
+        A run of fewer than 3 steps is too short for a cycle: it keeps LRMIN and the highest momentum.
         """
         if total_steps < 3:
             for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""The learning rate and momentum of every step of a run, known before it trains."""
+"""The learning rate and momentum of every step of a run, computed before training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,10 @@ class Schedule:
 
     Attributes:
         policy: The learning-rate policy.
-        steps_per_epoch: Optimizer steps in an epoch.
+        steps_per_epoch: Optimizer steps per epoch.
         lr: Learning rate of each step.
         momentum: Momentum (beta1 for Adam) of each step.
-        momentum_name: The optimizer's name for it.
+        momentum_name: ``beta1`` or ``momentum``.
         assumed: Bounds that were neither given nor measured; an assumed LRMAX is 1.
     """
 
@@ -44,7 +44,7 @@ class Schedule:
         steps_per_epoch: int,
         assumed: tuple[str, ...] = (),
     ) -> "Schedule":
-        """Step the scheduler that training uses through the whole run; do not use ``optimizer`` afterwards."""
+        """Step the scheduler that training uses through the whole run; do not use ``optimizer`` afterward."""
         scheduler = policy.scheduler(optimizer, total_steps, steps_per_epoch)
         group = optimizer.param_groups[0]
         lr, momentum = [], []

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler
 CycleMode = Literal["triangular", "triangular2", "exp_range"]
 
 HALF_CYCLE_SHARE = 1 / 12
-"""Length of half a cycle by default: six cycles in a run, 2 epochs up and 2 down in the default 24."""
+"""Default length of half a cycle: six cycles per run, 2 epochs up and 2 down in the default 24."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Triangular:
         lr_max: Learning rate at the top of the first cycle (LRMAX).
         lr_min: Learning rate of the first step and at the bottom of every cycle (LRMIN).
         half_cycle: Epochs from bottom to top, Smith's step size; None means 1/12 of the run.
-        cycle_mode: Equal cycles (triangular), each half as high as the last (triangular2), or shrinking at every step
-            (exp_range).
+        cycle_mode: Equal cycles (triangular), each half as high as the previous one (triangular2), or shrinking at
+            every step (exp_range).
         cycle_gamma: For exp_range, the factor by which every step shrinks the cycle.
         momentum: Lowest and highest momentum (beta1 for Adam), at the top and at the bottom; None keeps it constant.
     """

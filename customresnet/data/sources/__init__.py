@@ -12,7 +12,7 @@ SourceName = Literal["cifar10", "cifar100", "folder", "digits"]
 
 
 def download(source: SourceName, root: Path | None) -> None:
-    """Download a source's archive to ``root`` if it has one and its files are not there yet.
+    """Download a source's archive, if it has one, to ``root`` unless it is already there.
 
     Raises:
         UserError: The archive cannot be downloaded or extracted.
@@ -28,10 +28,10 @@ def load(source: SourceName, root: Path | None, split: Split, image_size: int | 
         source: Name of the source.
         root: Folder of the CIFAR archive, or the directory or .zip of ``folder``.
         split: Split to read.
-        image_size: Side in pixels to resize to. None reads 32x32 images and refuses any other size.
+        image_size: Side in pixels to resize to. None accepts 32x32 images only.
 
     Raises:
-        UserError: The images are not there or cannot be read.
+        UserError: The images are missing or cannot be read.
     """
     match source:
         case "cifar10" | "cifar100":
@@ -44,7 +44,7 @@ def load(source: SourceName, root: Path | None, split: Split, image_size: int | 
 
 
 def class_names(source: SourceName, root: Path | None) -> tuple[str, ...]:
-    """The classes of a source, without reading an image."""
+    """The classes of a source, found without reading images."""
     match source:
         case "cifar10":
             return cifar.CIFAR10_CLASSES
@@ -57,7 +57,7 @@ def class_names(source: SourceName, root: Path | None) -> tuple[str, ...]:
 
 
 def count(source: SourceName, root: Path | None, split: Split) -> int:
-    """The number of images in a split of a source, without reading one."""
+    """The number of images in a split of a source, found without reading them."""
     match source:
         case "cifar10" | "cifar100":
             return cifar.SIZES[split]

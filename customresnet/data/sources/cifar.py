@@ -31,9 +31,9 @@ DEFAULT_ROOT = Path("data")
 
 
 def download_cifar(source: CIFARName, root: Path | None) -> None:
-    """Download and extract an archive unless its files are there and intact.
+    """Download and extract an archive unless its files exist and are intact.
 
-    Processes that start at the same time take turns: the first one downloads.
+    If several processes start at the same time, the first one downloads and the others wait.
 
     Raises:
         UserError: The archive cannot be downloaded or extracted.
@@ -55,10 +55,10 @@ def download_cifar(source: CIFARName, root: Path | None) -> None:
 
 
 def load_cifar(source: CIFARName, root: Path | None, split: Split) -> LabelledImages:
-    """Read one split. Extract the archive first if need be, but do not download it.
+    """Read one split. Extract the archive first if needed, but do not download it.
 
     Raises:
-        UserError: The archive is not there, or damaged.
+        UserError: The archive is missing or damaged.
     """
     folder = root or DEFAULT_ROOT
     dataset = _read(source, folder, split)
@@ -67,7 +67,7 @@ def load_cifar(source: CIFARName, root: Path | None, split: Split) -> LabelledIm
         dataset = _read(source, folder, split)
     if dataset is None:
         raise UserError(f"{_name(source)} is not in `root` {folder}; call prepare_data() first to download it")
-    # torchvision only transposes the channels' strides, but a batch is gathered by whole pixels
+    # torchvision returns a transposed view, but batches are gathered pixel by pixel
     images = torch.from_numpy(np.ascontiguousarray(dataset.data))
     classes = CIFAR10_CLASSES if source == "cifar10" else CIFAR100_CLASSES
     return LabelledImages(images, torch.tensor(dataset.targets), classes)

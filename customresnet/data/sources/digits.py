@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: real images that need no download."""
+"""The handwritten digits included in scikit-learn: real images without a download."""
 
 import numpy as np
 import torch
@@ -11,10 +11,7 @@ SIZES: dict[Split, int] = {"train": 1_437, "test": 360}
 
 
 def load_digits(split: Split) -> LabelledImages:
-    """Read one split of the 1,797 digits, enlarged from 8x8 gray to 32x32 RGB.
-
-    A fixed fifth of each class is the test set.
-    """
+    """Read one split of the 1,797 digits, enlarged from 8x8 gray to 32x32 RGB. The test set is a fixed fifth."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 

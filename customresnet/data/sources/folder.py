@@ -21,13 +21,7 @@ Tree = dict[str, dict[str, list[str]]]
 
 
 def load_folder(root: Path | None, split: Split, image_size: int | None) -> LabelledImages:
-    """Read one split.
-
-    Args:
-        root: A directory or a .zip.
-        split: Split to read.
-        image_size: Side in pixels to resize to. None reads 32x32 images and refuses any other size.
-    """
+    """Read one split of a directory or .zip; see ``sources.load``."""
     with _open(root) as (names, read):
         tree = _find_images(names, root)
         classes = _common_classes(tree, root)
@@ -57,7 +51,7 @@ def load_folder(root: Path | None, split: Split, image_size: int | None) -> Labe
 
 
 def count_folder(root: Path | None) -> dict[str, dict[str, int]]:
-    """Split -> class -> number of images, without reading one. The classes are in order."""
+    """Split -> class, in order -> number of images, found without reading them."""
     with _open(root) as (names, _):
         tree = _find_images(names, root)
         classes = _common_classes(tree, root)
@@ -66,7 +60,7 @@ def count_folder(root: Path | None) -> dict[str, dict[str, int]]:
 
 @contextmanager
 def _open(root: Path | None) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """All names in a directory or .zip, where a folder's ends with "/", and a function that reads a file."""
+    """All names in a directory or .zip, with "/" at the end of a folder's, and a function that reads a file."""
     if root is None:
         raise UserError("`source` folder needs `root`: a directory or .zip of {train,test}/<class>/ images")
     if root.is_dir():
@@ -100,7 +94,7 @@ def _find_images(names: Iterable[str], root: Path | None) -> Tree:
         split, inside = parts[depth], parts[depth + 1 :]
         tree = found.setdefault("/".join(parts[:depth]), {"train": {}, "test": {}})
         if len(inside) == 1 and name.endswith("/"):
-            tree[split].setdefault(inside[0], [])  # keeps a class without images, to report it
+            tree[split].setdefault(inside[0], [])  # a class without images is kept, to report it
         elif len(inside) == 2 and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
             tree[split].setdefault(inside[0], []).append(name)
     complete = {folder: tree for folder, tree in found.items() if tree["train"] and tree["test"]}

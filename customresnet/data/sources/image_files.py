@@ -1,4 +1,4 @@
-"""Decode image files, resize images to squares, and read the files given for prediction."""
+"""Decode image files, resize images to squares, and read image files for prediction."""
 
 import io
 from collections.abc import Callable, Iterable
@@ -27,12 +27,7 @@ def resize(data: LabelledImages, size: int) -> LabelledImages:
 
 
 def decode(name: str, read: Callable[[], bytes]) -> Image.Image:
-    """Decode an image file to RGB.
-
-    Args:
-        name: Name of the file for the error message.
-        read: Returns its bytes.
-    """
+    """Decode the bytes that ``read`` returns to an RGB image. An error names the file ``name``."""
     try:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(read())))
         if image.mode.startswith("I"):  # 16-bit gray, which convert() would clip to white

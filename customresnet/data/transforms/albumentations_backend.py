@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the policy.
-
-    Attributes:
-        description: What it does.
-        done: What an image is after it.
-        build: Creates Albumentations' transform.
-    """
+    """One step of the policy. ``done`` describes an image after it ("flipped"); ``build`` creates the transform."""
 
     description: str
     done: str
@@ -32,16 +26,10 @@ class Step:
 
 
 class AlbumentationsBackend:
-    """Augment and normalize images one by one.
+    """Augment and normalize images one by one, with ``mean`` and ``std`` of pixels in [0, 1].
 
     Every random value is a pure function of the seed of a batch. Cutout follows normalization and fills with 0, which
     is exactly the mean.
-
-    Args:
-        augmentation: The augmentation policy.
-        mean: Per-channel mean of pixels in [0, 1].
-        std: Per-channel standard deviation of pixels in [0, 1].
-        image_size: Side of the images in pixels.
     """
 
     def __init__(self, augmentation: Augmentation, mean: Channels, std: Channels, image_size: int) -> None:
@@ -49,10 +37,7 @@ class AlbumentationsBackend:
         self._compose: Compose | None = None
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:
-        """Prepare a batch: ``(N, H, W, 3)`` uint8 to ``(N, 3, H, W)`` float32 in channels_last memory format.
-
-        Equal seeds give equal pixels in every process.
-        """
+        """Prepare a batch: ``(N, H, W, 3)`` uint8 to ``(N, 3, H, W)`` float32 in channels_last memory format."""
         if self._compose is None:
             self._compose = _albumentations().Compose([step.build() for step in self.steps()])
         self._compose.set_random_seed(seed)
@@ -66,7 +51,7 @@ class AlbumentationsBackend:
         return " -> ".join(step.description for step in self.steps())
 
     def steps(self) -> Iterator[Step]:
-        """The steps in order, without those that are switched off."""
+        """The steps in order, without those that are turned off."""
         a, size = self.augmentation, self.image_size
         if a.pad:
             yield Step(f"Pad {a.pad} (to {size + 2 * a.pad}x{size + 2 * a.pad}, {a.border})", "padded", self._pad)
@@ -132,9 +117,9 @@ class AlbumentationsBackend:
 
 
 def _albumentations() -> ModuleType:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the package registry for updates
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import checks for updates online
     import albumentations
     import cv2
 
-    cv2.setNumThreads(0)  # threads do not speed up 32x32 images, and would compete with the workers for cores
+    cv2.setNumThreads(0)  # threads do not help with 32x32 images, and compete with the workers for cores
     return albumentations

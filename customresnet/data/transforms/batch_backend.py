@@ -12,7 +12,7 @@ from customresnet.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """The random parameters of a batch; each is a Tensor ``(N,)`` with one value for each image.
+    """The random parameters of a batch, each a Tensor ``(N,)`` with one value per image.
 
     Attributes:
         top: First row of the crop, in the padded image.
@@ -34,16 +34,11 @@ class AugmentParams:
 class BatchBackend:
     """Crop, flip, normalize and cut out whole batches, with the probabilities of AlbumentationsBackend.
 
-    Every random value is a pure function of (seed, epoch, image index), so it does not depend on the batch.
-
-    Args:
-        augmentation: The augmentation policy, without its geometric and color steps.
-        mean: Per-channel mean of pixels in [0, 1].
-        std: Per-channel standard deviation of pixels in [0, 1].
-        image_size: Side of the images in pixels.
+    Every random value is a pure function of (seed, epoch, image index), so it does not depend on the batch. ``mean``
+    and ``std`` are those of pixels in [0, 1].
 
     Raises:
-        UserError: The policy has a step that this backend does not support.
+        UserError: The policy has a step that this backend does not support: geometric, color or gray.
     """
 
     def __init__(self, augmentation: Augmentation, mean: Channels, std: Channels, image_size: int) -> None:
@@ -63,7 +58,7 @@ class BatchBackend:
         return f"{steps} (whole batches at once)"
 
     def make_params(self, indices: Tensor, epoch_seed: int) -> AugmentParams:
-        """Draw the parameters of images ``(N,)`` int64, on the device of ``indices``."""
+        """Draw the parameters of the images ``indices``, ``(N,)`` int64, on their device."""
         a, size = self.augmentation, self.image_size
 
         def uniform(stream: int) -> Tensor:
@@ -97,31 +92,31 @@ class BatchBackend:
         rows = self._unpad(position + params.top[:, None] - a.pad)  # (N, H)
         columns = torch.where(params.flip[:, None], size - 1 - position, position)
         columns = self._unpad(columns + params.left[:, None] - a.pad)  # (N, W)
-        # one gather of whole pixels selects, crops and flips the images
+        # a single gather of pixels selects, crops and flips the images
         flat = (indices[:, None] * size + rows)[:, :, None] * size + columns[:, None, :]
         pixels = images.view(-1, 3).index_select(0, flat.view(-1))
         scale, shift = self._scale_and_shift(images.device)
-        # row by row: vectors of one pixel, 3 floats, are slow to add
+        # by row: adding vectors of 3 floats, one per pixel, is slow
         prepared = torch.addcmul(shift, pixels.view(-1, 3 * size).float(), scale)
         if a.cutout and a.cutout_p:
             side = torch.arange(a.cutout, device=images.device)
             number = torch.arange(len(indices), device=images.device)
-            hole_rows = (number * size + params.hole_top)[:, None] + side  # (N, cutout), numbered through the batch
+            hole_rows = (number * size + params.hole_top)[:, None] + side  # (N, cutout), counted over the whole batch
             holes = hole_rows[:, :, None] * size + (params.hole_left[:, None] + side)[:, None, :]
             if a.cutout_p < 1:
-                holes = holes[params.cut]  # synchronises with a GPU, so only if some images have no hole
+                holes = holes[params.cut]  # synchronizes with a GPU, so only if some images have no hole
             prepared.view(-1, 3).index_fill_(0, holes.view(-1), 0.0)  # exactly the mean
         return prepared.view(len(indices), size, size, 3).permute(0, 3, 1, 2)
 
     def _scale_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Factor and summand that normalize a row of pixels. Cached, since a copy to a GPU synchronises with it."""
+        """Factor and offset that normalize a row of pixels. Cached, since copying to a GPU synchronizes with it."""
         if device not in self._constants:
             mean, std = (torch.tensor(constants).repeat(self.image_size) for constants in (self.mean, self.std))
             self._constants[device] = (1 / (255 * std)).to(device), (-mean / std).to(device)
         return self._constants[device]
 
     def _unpad(self, position: Tensor) -> Tensor:
-        """Map rows or columns of the padding to those of the image that fill it."""
+        """Map rows or columns of the padding to those of the image that they copy."""
         last = self.image_size - 1
         if self.augmentation.border == "replicate":
             return position.clamp(0, last)

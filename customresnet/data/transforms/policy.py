@@ -54,17 +54,17 @@ class ColorJitter:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are augmented. A step is switched off by 0.
+    """How training images are augmented. 0 turns a step off.
 
     Args:
         pad: Pixels added on each side before a random crop to the original size.
         flip: Probability of a horizontal flip.
-        cutout: Side in pixels of a square hole that lies inside the image and is filled with the mean color.
+        cutout: Side in pixels of a square hole, entirely inside the image, filled with the mean color.
         cutout_p: Probability of the hole.
         border: What fills the padding: the mirrored image (reflect_101) or its edge pixels (replicate).
         shift_scale_rotate: Random shift, scale and rotation, after the flip.
         color_jitter: Random brightness, contrast, saturation and hue.
-        gray: Probability of conversion to greyscale.
+        gray: Probability of converting to grayscale.
     """
 
     pad: int = 4

@@ -9,7 +9,7 @@ from customresnet.data.transforms.policy import NO_AUGMENTATION, Channels
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a checkpoint stores of its data, so that images are prepared as in training."""
+    """What a checkpoint stores about its data, so that images are prepared as in training."""
 
     classes: tuple[str, ...]
     mean: Channels

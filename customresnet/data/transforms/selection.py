@@ -12,7 +12,7 @@ EngineName = Literal["auto", "albumentations", "batch"]
 TransformBackend = AlbumentationsBackend | BatchBackend
 
 MEMORY_FOR_IMAGES = 0.25
-"""Fraction of a GPU's memory that the images may take up for ``auto`` to keep them there."""
+"""Maximum fraction of a GPU's memory that ``auto`` uses for the images."""
 
 
 def select_backend(
@@ -22,14 +22,9 @@ def select_backend(
     image_bytes: int,
     device: torch.device,
 ) -> type[AlbumentationsBackend] | type[BatchBackend]:
-    """Select the transform backend for an ``engine``; this is where ``auto`` is decided.
+    """Select the transform backend for an ``engine``, and decide ``auto``.
 
-    Args:
-        engine: Name of the backend, or auto.
-        augmentation: The augmentation policy.
-        num_workers: Number of worker processes requested.
-        image_bytes: Size of all images in memory.
-        device: Device used for training.
+    ``image_bytes`` is the size of all images, and ``device`` the one used for training.
     """
     if engine == "auto":
         can_batch = (
