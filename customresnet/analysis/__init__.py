@@ -1,1 +1,1 @@
-"""Sections on trained networks, their runs and their data, and the pages that show them. No Lightning here."""
+"""Sections about networks, runs and data, and the pages that show them, without Lightning."""

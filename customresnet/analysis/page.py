@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#000000"
-"""Color of text and axes in figures. The page replaces it by its text color, which follows light and dark mode."""
+"""Color of text and axes in figures. The page replaces it by its text color, which adapts to dark mode."""
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Section:
         text: Sentences above the figures.
         facts: Short texts by label.
         table: Rows with the same keys. The page shows them, and a CSV file holds them. None is an unknown value.
-        missing: Why there is nothing to show; everything else is then empty.
+        missing: Why there is nothing to show.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Section:
 
 
 def build_sections(builders: Sequence[Callable[[], Section]], description: str) -> list[Section]:
-    """Build sections one by one, with a progress bar on a terminal."""
+    """Build sections one by one, with a progress bar."""
     from tqdm import tqdm
 
     bar = tqdm(builders, description, leave=False, unit="section", disable=not interactive())
@@ -58,12 +58,7 @@ def build_sections(builders: Sequence[Callable[[], Section]], description: str) 
 
 
 def write_page(folder: Path, title: str, sections: list[Section]) -> Path:
-    """Write index.html with everything inlined, and each section's figures and numbers as files beside it.
-
-    Args:
-        folder: Folder to write to; created if it does not exist.
-        title: Heading of the page.
-        sections: Its sections, in order.
+    """Write a self-contained index.html, and each section's figures and numbers as files next to it.
 
     Returns:
         The path of the page.
@@ -102,12 +97,7 @@ def save(section: Section, folder: Path) -> None:
 
 
 def as_svg(figure: "Figure", name: str) -> str:
-    """A figure as inline SVG whose black parts take the page's text color.
-
-    Args:
-        figure: The figure.
-        name: Prefix of its identifiers, unique on the page.
-    """
+    """A figure as inline SVG in the page's text color. ``name`` prefixes its identifiers and is unique on the page."""
     import matplotlib
 
     buffer = io.StringIO()

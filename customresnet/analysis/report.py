@@ -69,12 +69,8 @@ class Gallery:
 def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(), output: Path | None = None) -> Path:
     """Write the report of a checkpoint, and add its figures to the run's TensorBoard events.
 
-    Args:
-        path: The checkpoint.
-        images: The test images.
-        gallery: The images to show.
-        output: Folder to write to. Default: report/ in the run's folder, or report_NAME/ for a checkpoint other than
-            the last.
+    ``images`` are the test images. By default, ``output`` is report/ in the run's folder, or report_NAME/ for another
+    checkpoint than the last.
 
     Returns:
         The path of the page.

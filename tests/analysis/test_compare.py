@@ -361,7 +361,7 @@ def test_many_runs_differ_in_color_or_dashes():
 
 
 def test_runs_without_curves():
-    assert "no run has a epochs.csv" in overlaid_curves([RunRecord("a", Path("a"), {}, {}, [], {}, [])]).missing
+    assert "no run has an epochs.csv" in overlaid_curves([RunRecord("a", Path("a"), {}, {}, [], {}, [])]).missing
 
 
 def test_the_text_table_drops_columns_to_fit():

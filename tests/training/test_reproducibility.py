@@ -81,20 +81,23 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(run, tmp_path):
 
 @pytest.mark.parametrize("engine", ["albumentations", "batch"])
 def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_one(tmp_path, engine):
-    def fit(ckpt_path: str | None = None, *callbacks: pl.Callback) -> dict[str, torch.Tensor]:
+    def fit(ckpt_path: str | None = None, *callbacks: pl.Callback) -> tuple[dict[str, torch.Tensor], list[float]]:
         data = CIFAR10DataModule(source="digits", batch_size=128, seed=0, engine=engine)
         model = ImageClassifier(width=4, dropout=0.1, lr_max=3e-3, lr_min=1e-4)
         options = {"max_epochs": 2, "logger": False, "enable_progress_bar": False, "default_root_dir": str(tmp_path)}
-        customresnet.fit(model, data, Trainer(callbacks=list(callbacks), **options), ckpt_path=ckpt_path)
-        return model.state_dict()
+        result = customresnet.fit(model, data, Trainer(callbacks=list(callbacks), **options), ckpt_path=ckpt_path)
+        assert result is not None
+        return model.state_dict(), [result["train/loss"], result["train/acc"], result["test/loss"]]
 
     save = ModelCheckpoint(tmp_path, filename="middle", every_n_train_steps=17, save_top_k=-1)
     torch.manual_seed(0)
-    whole = fit(None, save)
+    whole, metrics = fit(None, save)
     middle = torch.load(tmp_path / "middle.ckpt", weights_only=True)
     assert middle["global_step"] == 17  # batch 5 of 12 in the second epoch
     torch.manual_seed(1)
-    assert equal(fit(str(tmp_path / "middle.ckpt")), whole)
+    resumed, resumed_metrics = fit(str(tmp_path / "middle.ckpt"))
+    assert equal(resumed, whole)
+    assert resumed_metrics == metrics  # over the whole epoch, not the part after the resume
 
 
 def test_a_resumed_triangular_policy_equals_an_uninterrupted_one(run):

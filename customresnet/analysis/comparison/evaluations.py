@@ -1,4 +1,4 @@
-"""Which test images each of several runs classifies correctly."""
+"""Which test images each run classifies correctly."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,11 @@ ALONE = "no other run was tested on the same images"
 
 @dataclass
 class Evaluations:
-    """The predictions of runs, as correct or not.
+    """Which images the runs classified correctly.
 
     Attributes:
-        correct: For each set of test images, each run's ``(N,)`` bool by the run's name: whether it classified each
-            image correctly.
-        skipped: Why the other runs were not evaluated, by name.
+        correct: For each set of test images: ``(N,)`` bool by run name, whether each image was classified correctly.
+        skipped: Why the other runs were not evaluated, by run name.
     """
 
     correct: list[dict[str, Tensor]] = field(default_factory=list)
@@ -34,7 +33,7 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class _Network:
-    """The network of a run, and where its test images are."""
+    """The network of a run, and the source of its test images."""
 
     run: str
     network: nn.Module
@@ -44,12 +43,12 @@ class _Network:
 
     @property
     def images(self) -> tuple[SourceName, Path | None]:
-        """Equal for networks with the same test images. Only those of ``folder`` depend on the root."""
+        """Equal for networks with the same test images. The root matters only for ``folder``."""
         return self.source, self.root.resolve() if self.root and self.source == "folder" else None
 
 
 def evaluate_runs(compared: list[RunRecord], data: DataOptions = DataOptions()) -> Evaluations:
-    """Run each network once over its test images, unless no other run was tested on them."""
+    """Run each network once over its test images, if another run was tested on them too."""
     found = Evaluations()
     if len(compared) < 2:
         return found
@@ -60,7 +59,7 @@ def evaluate_runs(compared: list[RunRecord], data: DataOptions = DataOptions()) 
             groups.setdefault(network.images, []).append(network)
         except UserError as error:
             found.skipped[run.name] = _reason(error)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # written by another version, or by hand
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # from another version, or edited by hand
             found.skipped[run.name] = f"its checkpoint or config.yaml is invalid ({' '.join(str(error).split())[:80]})"
     for group in groups.values():
         correct = _evaluate(group, found.skipped) if len(group) > 1 else {}
@@ -81,7 +80,7 @@ def _load(run: RunRecord, data: DataOptions) -> _Network:
 
 
 def _evaluate(group: list[_Network], skipped: dict[str, str]) -> dict[str, Tensor]:
-    """Evaluate networks with the same test images. The images are read once for each image size."""
+    """Evaluate networks with the same test images, which are read once per image size."""
     read: dict[tuple[Path | None, int], LabelledImages | UserError] = {}
     correct = {}
     for network in group:

@@ -1,4 +1,4 @@
-"""McNemar's test: whether two networks differ, from their predictions for the same images."""
+"""McNemar's test: whether two networks differ, given their predictions for the same images."""
 
 import math
 from dataclasses import dataclass
@@ -10,14 +10,7 @@ from customresnet.runtime.intervals import Z95
 
 @dataclass(frozen=True)
 class MatchedPairs:
-    """The contingency table of two networks: images by which network classified them correctly.
-
-    Attributes:
-        both: Images that both classified correctly.
-        only_first: Images that only the first classified correctly.
-        only_second: Images that only the second classified correctly.
-        neither: Images that neither classified correctly.
-    """
+    """The contingency table of two networks: the number of images by which network classified them correctly."""
 
     both: int
     only_first: int
@@ -26,11 +19,7 @@ class MatchedPairs:
 
     @classmethod
     def count(cls, first: Tensor, second: Tensor) -> "MatchedPairs":
-        """Count the images of each cell.
-
-        Args:
-            first: ``(N,)`` bool: whether the first network classified each image correctly.
-            second: The same for the second network and the same images.
+        """Count the images of each cell from two ``(N,)`` bool: whether a network classified each image correctly.
 
         Raises:
             ValueError: The numbers of images differ, or there are none.
@@ -62,7 +51,7 @@ class MatchedPairs:
 
     @property
     def p_value(self) -> float:
-        """McNemar's exact test: the probability of an at least as unequal split of the images that only one got right.
+        """McNemar's exact test: the probability of a split at least as unequal of the images that only one got right.
 
         Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
         """

@@ -6,17 +6,17 @@ from customresnet.runs.record import RunRecord
 
 DASHES = ("-", "--", ":", "-.")
 LEGEND = 90
-"""Characters that fit in a row of the legend."""
+"""Characters in a row of the legend."""
 
 
 def overlaid_curves(compared: list[RunRecord]) -> Section:
-    """The curves of all runs that have any."""
+    """The curves of all runs that recorded any."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     drawn = [run for run in compared if run.series(f"{run.watched}/acc")[0] or run.series("train/loss")[0]]
     if not drawn:
-        return Section("curves", "Curves", missing="no run has a epochs.csv with accuracy or training loss")
+        return Section("curves", "Curves", missing="no run has an epochs.csv with accuracy or training loss")
     # a dollar sign would start a formula
     labels = [run.name.replace("$", r"\$") + f", {NAMES['val']}" * (run.watched == "val") for run in drawn]
     beside = max(1, min(4, LEGEND // (max(map(len, labels)) + 6)))

@@ -20,7 +20,7 @@ def run_table(compared: list[RunRecord]) -> Section:
         "Runs",
         numbers=[_numbers(run) for run in compared],
         text=[
-            "Accuracies and times are those that the runs recorded; intervals are Wilson's 95% intervals. LRMAX and "
+            "The runs recorded these accuracies and times; intervals are Wilson's 95% intervals. LRMAX and "
             "LRMIN were found by the LR range test, or given."
         ],
         table=[_row(run) for run in compared],
@@ -76,7 +76,7 @@ def _row(run: RunRecord) -> dict[str, Any]:
 
 
 def text_table(rows: list[dict[str, Any]], width: int = WIDTH) -> str:
-    """The table as aligned text, without notes and without the columns that would make it wider than ``width``."""
+    """The table as aligned text without notes; columns are dropped until it fits in ``width`` characters."""
     columns = [column for column in rows[0] if column != "note"]
     for dropped in ("", *DISPENSABLE):
         columns = [column for column in columns if column != dropped]

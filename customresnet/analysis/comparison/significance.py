@@ -1,4 +1,4 @@
-"""Whether runs differ significantly: McNemar's test for every pair of runs with the same test images."""
+"""Whether runs differ significantly: McNemar's test for each pair of runs with the same test images."""
 
 from dataclasses import asdict
 from itertools import combinations
@@ -17,7 +17,7 @@ FEW = 10
 
 
 def significance(evaluations: Evaluations) -> Section:
-    """Test every pair of runs that were evaluated on the same images."""
+    """Test each pair of runs evaluated on the same images."""
     pairs = [
         (first, second, MatchedPairs.count(correct[first], correct[second]))
         for correct in evaluations.correct
@@ -77,7 +77,7 @@ def _p_value(value: float, equals: str = "") -> str:
 
 def _sentences(pairs: int) -> list[str]:
     text = [
-        "Each network was evaluated on its test images for this page, and every pair of runs with the same test images "
+        "Each network was evaluated on its test images for this page, and each pair of runs with the same test images "
         "was tested. Images that both networks classify correctly, or both incorrectly, do not distinguish them. "
         "McNemar's exact test gives the probability that the other images split this unequally by chance. The "
         "difference is the first run's accuracy minus the second's, with the interval of Agresti and Min (2005).",
@@ -85,15 +85,15 @@ def _sentences(pairs: int) -> list[str]:
     ]
     if pairs > 1:
         text.append(
-            f"Without a correction, one in {round(1 / LEVEL)} tests finds a difference where there is none, and these "
-            f"are {pairs} tests. Holm's correction limits the probability of even one such error to {LEVEL:.0%}. The "
-            "verdicts use the corrected values."
+            f"Without correction, one in {round(1 / LEVEL)} tests finds a difference where there is none; this page has "
+            f"{pairs} tests. Holm's correction limits the probability of even one such error to {LEVEL:.0%}. The verdicts "
+            "use the corrected values."
         )
     return text
 
 
 def verdicts(section: Section) -> str:
-    """The verdict on each pair of runs, one a line, or the number of pairs that differ."""
+    """The verdict on each pair of runs, one per line, or the number of pairs that differ."""
     if section.missing:
         return f"differences not tested: {section.missing}"
     if len(section.table) > FEW:

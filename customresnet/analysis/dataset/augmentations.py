@@ -10,14 +10,9 @@ from customresnet.runtime.pictures import image_grid
 
 
 def augmentations(data: CIFAR10DataModule, count: int = 19) -> Section:
-    """One training image augmented many times, and each step of the policy.
-
-    Args:
-        data: The data, set up for fit. Its seed chooses the image and the augmentations.
-        count: Number of augmented versions.
-    """
+    """One training image with ``count`` random augmentations, and each step of the policy. The seed is the data's."""
     size = data.train_images.images.shape[1]
-    backend = AlbumentationsBackend(data.augment, data.mean, data.std, size)  # its steps can be applied one by one
+    backend = AlbumentationsBackend(data.augment, data.mean, data.std, size)  # steps can be applied separately
     index = int(np.random.default_rng(data.seed).integers(len(data.train_images)))
     image = data.train_images.images[index]
     name = data.train_images.classes[data.train_images.labels[index]]
@@ -32,8 +27,8 @@ def augmentations(data: CIFAR10DataModule, count: int = 19) -> Section:
         "augmentation",
         "Augmentation",
         figures={
-            f"A training image ({name}) and {count:,} augmented versions, as the network gets them but without "
-            "normalization. The cutout shows the mean color.": grid,
+            f"A training image ({name}) and {count:,} augmented versions, as the network receives them, but not "
+            "normalized. The cutout has the mean color.": grid,
             "One version step by step. Normalized pixels, some of which are negative, are rescaled from their minimum "
             "(black) to their maximum (white).": step_by_step,
         },
@@ -43,15 +38,10 @@ def augmentations(data: CIFAR10DataModule, count: int = 19) -> Section:
 
 
 def augmentation_steps(backend: AlbumentationsBackend, image: np.ndarray, seed: int) -> list[tuple[str, np.ndarray]]:
-    """One image after each step of the policy, as the backend augments the first image of a batch.
-
-    Args:
-        backend: The policy.
-        image: ``(H, W, 3)`` uint8.
-        seed: Seed of the batch.
+    """One image ``(H, W, 3)`` uint8 after each step of the policy, as if it were the first of a batch with this seed.
 
     Returns:
-        Each step's name and image ``(H', W', 3)``, starting with the original: uint8, from normalization on float32.
+        Each step's name and image ``(H', W', 3)``, starting with the original: uint8, float32 after normalization.
     """
     import albumentations as A
 
@@ -59,7 +49,7 @@ def augmentation_steps(backend: AlbumentationsBackend, image: np.ndarray, seed: 
     transforms = [step.build() for step in policy]
     outcomes = [("original", image)]
     for count, step in enumerate(policy, start=1):
-        first_steps = A.Compose(transforms[:count])  # with the same seed, they do the same whatever follows
+        first_steps = A.Compose(transforms[:count])  # with the same seed, later steps do not affect them
         first_steps.set_random_seed(seed)
         after = first_steps(image=image)["image"]
         unchanged = np.array_equal(after, outcomes[-1][1])
@@ -68,7 +58,7 @@ def augmentation_steps(backend: AlbumentationsBackend, image: np.ndarray, seed: 
 
 
 def _seed_with_all_steps(backend: AlbumentationsBackend, image: np.ndarray, first: int) -> int:
-    """The first of 50 seeds with which every step changes the image, or most of them do."""
+    """The first of 50 seeds with which every step changes the image, or else as many as possible."""
 
     def skipped(seed: int) -> int:
         return sum(done.startswith("not ") for done, _ in augmentation_steps(backend, image, seed))

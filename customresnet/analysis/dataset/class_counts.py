@@ -1,4 +1,4 @@
-"""The number and size of a data set's images."""
+"""The number of images in each class, and their size."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from customresnet.data.labelled_images import LabelledImages
 
 
 def class_counts(data: CIFAR10DataModule) -> Section:
-    """The number of images in each class, and their size."""
+    """Count the images of each class in train and test."""
     from matplotlib.figure import Figure
 
     train, test = data.train_images, data.test_images

@@ -1,8 +1,8 @@
 """Test images with a duplicate or near-duplicate among the training images.
 
-The measure uses no network. It compares difference-of-Gaussians images (sigma 0.7 minus sigma 2 pixels), in which
-brightness and smooth backgrounds cancel. The similarity of two images is the normalized correlation of these in all
-three channels, the maximum over shifts of up to 3 pixels and mirroring; 1 is the same picture at any brightness and
+The measure uses no network. It compares difference-of-Gaussians images (sigma 0.7 minus sigma 2 pixels), which do not
+depend on brightness and smooth backgrounds. The similarity of two images is the normalized correlation of these over
+all three channels, the maximum over mirroring and shifts of up to 3 pixels; 1 is the same picture at any brightness and
 contrast.
 
 At the threshold of 0.85 it finds 299 of CIFAR-10's 10,000 test images. By eye, about 97 in 100 of these pairs show the
@@ -10,7 +10,7 @@ same photograph, or the same object from the same position. The others are mostl
 ships, which become more common at lower thresholds. Barz and Denzler (2020, "Do we train on test data? Purging CIFAR of
 near-duplicates", ciFAIR) found 286 such test images with CNN features and by eye.
 
-Only pairs with similar 8x8 thumbnails are compared, since comparing all pairs would take days. Of 500 planted copies it
+Only pairs with similar 8x8 thumbnails are compared, since comparing all pairs would take days. Of 500 added copies it
 finds 99 in 100 after mirroring, a change of brightness, noise (15 of 255), JPEG compression (quality 30) or a shift by
 1 pixel, half of those shifted by 2 pixels, and few of those shifted by 3 or enlarged by a seventh.
 """
@@ -30,28 +30,20 @@ from customresnet.runtime.pictures import image_grid
 
 THRESHOLD = 0.85
 SIZE = 32
-"""Side in pixels to which images are averaged before they are compared."""
+"""Side in pixels to which images are downsampled before they are compared."""
 SHIFT = 3
 CANDIDATES = 10
-"""Training images to compare each test image, and its mirror image, with: those with the most similar thumbnails."""
+"""Training images compared with each test image and its mirror image: those with the most similar thumbnails."""
 LEAST_CANDIDATE = 0.8
-"""Correlation of thumbnails below which a pair is not compared; that of near-duplicates is higher."""
+"""Minimum correlation of thumbnails for a pair to be compared; near-duplicates exceed it."""
 SHOWN = 40
 MANY = 0.1
-"""Proportion of test images above which near-duplicates are more likely similar images than copies."""
+"""Above this proportion of test images, near-duplicates are more likely similar images than copies."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A test image and the training image most similar to it.
-
-    Attributes:
-        test: Index of the test image.
-        train: Index of the training image.
-        similarity: At most 1.
-        mirrored: Whether one resembles the other's mirror image.
-        exact: Whether all pixels are equal.
-    """
+    """The index of a test image, and of the training image most similar to it or, if mirrored, to its mirror image."""
 
     test: int
     train: int
@@ -69,10 +61,7 @@ def check_threshold(threshold: float) -> None:
 def find_duplicates(train: Tensor, test: Tensor, threshold: float = THRESHOLD) -> list[Duplicate]:
     """Find all test images with a duplicate or near-duplicate among the training images, most similar first.
 
-    Args:
-        train: ``(N, H, W, 3)`` uint8.
-        test: ``(M, H, W, 3)`` uint8.
-        threshold: Similarity from which two images are near-duplicates.
+    Images are ``(N, H, W, 3)`` uint8. Near-duplicates have at least the similarity ``threshold``.
     """
     by_content: dict[bytes, int] = {}
     for index, image in enumerate(train.numpy()):
@@ -94,18 +83,18 @@ def find_duplicates(train: Tensor, test: Tensor, threshold: float = THRESHOLD) -
 
 
 def similarity(images: Tensor, others: Tensor) -> Tensor:
-    """The measure for pairs of images, ``(N, H, W, 3)`` uint8 each -> ``(N,)``, from -1 to 1."""
+    """Similarity of pairs of images, ``(N, H, W, 3)`` uint8 each -> ``(N,)``, from -1 to 1."""
     ours, theirs = _details(images), _details(others)
     side = SIZE - 2 * SHIFT
     center = ours[:, :, SHIFT:-SHIFT, SHIFT:-SHIFT]
     center = center - center.mean((1, 2, 3), keepdim=True)
-    # All shifts at once. The center is small enough that no shift of up to 2 * SHIFT wraps around.
+    # all shifts at once; the center is small enough that no shift of up to 2 * SHIFT wraps around
     spectrum = torch.fft.rfft2(theirs) * torch.fft.rfft2(center, s=(SIZE, SIZE)).conj()
     product = torch.fft.irfft2(spectrum.sum(1), s=(SIZE, SIZE))[:, : 2 * SHIFT + 1, : 2 * SHIFT + 1]
     window = torch.stack([F.pad(torch.ones(side), (start, 2 * SHIFT - start)) for start in range(2 * SHIFT + 1)])
     sums, squares = (window @ x.sum(1) @ window.T for x in (theirs, theirs**2))
     energy = (squares - sums**2 / center[0].numel()).clamp_min(0) * center.square().sum((1, 2, 3))[:, None, None]
-    # clamped for images of one color, whose energy is 0; that of others is far above 1
+    # clamped for images of a single color, whose energy is 0; others are far above 1
     return (product / energy.sqrt().clamp_min(1)).amax((1, 2))
 
 
@@ -146,7 +135,7 @@ def _thumbnails(images: Tensor) -> Tensor:
 
 
 def duplicates(train: LabelledImages, test: LabelledImages, threshold: float = THRESHOLD) -> Section:
-    """The test images with a duplicate or near-duplicate in training, each beside the most similar training image."""
+    """The test images with a duplicate or near-duplicate in training, each next to the most similar training image."""
     check_threshold(threshold)
     pairs = find_duplicates(train.images, test.images, threshold)
     names = [(test.classes[test.labels[p.test]], train.classes[train.labels[p.train]]) for p in pairs]
@@ -185,7 +174,7 @@ def duplicates(train: LabelledImages, test: LabelledImages, threshold: float = T
         text.append(f"The labels of {differ:,} pairs differ." if differ else "The labels of all pairs agree.")
     if share > MANY:
         text.append(
-            "With this many, most are not copies: simple shapes, such as digits, resemble each other. A higher "
+            "With this many, most are not copies: simple shapes, such as digits, look alike. A higher "
             "--duplicate_threshold finds fewer."
         )
     section = Section("duplicates", "Duplicates between train and test", numbers=numbers, text=text)

@@ -1,4 +1,4 @@
-"""The pixel statistics of a data set, beside the constants that normalize it."""
+"""The pixel statistics of a data set, compared with the constants that normalize it."""
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +12,7 @@ CHANNELS = {"red": "tab:red", "green": "tab:green", "blue": "tab:blue"}
 def pixel_counts(images: Tensor) -> np.ndarray:
     """The histogram of each channel: ``(N, H, W, 3)`` uint8 -> ``(3, 256)``."""
     counts = np.zeros((3, 256), dtype=np.int64)
-    for part in images.split(1000):  # bincount takes 8 bytes a pixel
+    for part in images.split(1000):  # bincount takes 8 bytes per pixel
         for channel in range(3):
             counts[channel] += np.bincount(part[..., channel].numpy().ravel(), minlength=256)
     return counts

@@ -1,4 +1,4 @@
-"""Sample images of a data set: the mean and a few images of each class, and a network's predictions for a few."""
+"""The mean image and sample images of each class, and a network's predictions for sample images."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def mean_images(images: LabelledImages) -> np.ndarray:
 
 
 def class_images(images: LabelledImages, count: int = 10, seed: int = 0) -> Section:
-    """The mean image of each class, and up to ``count`` random images of it."""
+    """The mean image and up to ``count`` random images of each class."""
     means = np.nan_to_num(mean_images(images)).round().astype(np.uint8)
     generator = np.random.default_rng(seed)
     size = images.images.shape[1]
@@ -42,7 +42,7 @@ def class_images(images: LabelledImages, count: int = 10, seed: int = 0) -> Sect
         "samples",
         "Mean and sample images",
         {
-            "The mean of the training images of each class: the usual position and colors of its objects.": image_grid(
+            "The mean training image of each class shows the typical position and colors of its objects.": image_grid(
                 means, images.classes, columns=10
             ),
             f"Random training images, up to {count} of each class. Each row is one class.": image_grid(
@@ -57,7 +57,7 @@ def sample_predictions(test: LabelledImages, checkpoint: Path | None, count: int
     """Random test images with the prediction of a checkpoint's network, and its confidence.
 
     Raises:
-        UserError: The checkpoint was trained on other classes, or on images of another size.
+        UserError: The checkpoint was trained on other classes or another image size.
     """
     section = Section("predictions", "Sample predictions")
     if checkpoint is None:

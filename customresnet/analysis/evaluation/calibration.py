@@ -13,7 +13,7 @@ BINS = 15
 
 
 def calibration(predictions: Predictions, bins: int = BINS) -> Section:
-    """Reliability diagram and expected calibration error (ECE) with bins of equal width."""
+    """Reliability diagram and expected calibration error (ECE), with bins of equal width."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
     from torchmetrics.functional.classification import multiclass_calibration_error
@@ -62,11 +62,11 @@ def calibration(predictions: Predictions, bins: int = BINS) -> Section:
     histogram.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     figure.legend(frameon=False, loc="outside upper center", ncols=3, fontsize="small")
     mean, accuracy = float(confidence.mean()), float(correct.mean())
-    verdict = "over-confident" if mean > accuracy else "under-confident"
+    verdict = "overconfident" if mean > accuracy else "underconfident"
     return Section(
         "calibration",
         "Calibration",
-        {"Accuracy in each confidence bin. Below the diagonal, the network is over-confident.": figure},
+        {"Accuracy in each confidence bin. Below the diagonal, the network is overconfident.": figure},
         numbers={"ece": ece, "mean_confidence": mean, "accuracy": accuracy, "bins": rows},
         text=[
             f"The expected calibration error is {percent(ece)} ({bins} bins). Mean confidence is {percent(mean)} and "

@@ -16,7 +16,7 @@ LARGEST = 5
 
 
 def confusion(predictions: Predictions) -> Section:
-    """Counts ``[true, predicted]``, the same as shares of each true class, and the largest confusions in words."""
+    """Counts ``[true, predicted]``, fractions of each true class, and the most frequent confusions in words."""
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     classes = predictions.classes
@@ -55,7 +55,7 @@ def _draw(values: np.ndarray, classes: tuple[str, ...], label: Callable[[float],
     figure = Figure(figsize=(min(size + 0.6, 14), min(size, 13.4)), layout="constrained")
     axes = figure.subplots()
     off_diagonal = values - np.diag(np.diag(values))
-    # the color scale is that of the mistakes; the diagonal would dominate it
+    # the color scale ignores the diagonal, which would dominate it
     axes.imshow(off_diagonal, cmap="Oranges", vmin=0, vmax=max(1e-9, off_diagonal.max()))
     for t, row in enumerate(values):
         for p, value in enumerate(row):

@@ -11,7 +11,7 @@ COLORS = {"train": "tab:blue", "val": "tab:green", "test": "tab:orange"}
 
 
 def curves(rows: list[EpochMetrics]) -> Section:
-    """Curves of a run, from the rows of its epochs.csv. A value that is missing there leaves a gap."""
+    """Curves of a run, from the rows of its epochs.csv. Missing values leave gaps."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -57,7 +57,7 @@ def curves(rows: list[EpochMetrics]) -> Section:
     text = [
         f"The {NAMES[watched]} accuracy is {percent(last[column])} after the last epoch ({last['epoch']:.0f}) and "
         f"{percent(best[column])} after the best one ({best['epoch']:.0f})."
-        + (" The last one is reported: no epoch is selected on the test set." if watched == "test" else "")
+        + (" The last epoch is reported: no epoch is selected on the test set." if watched == "test" else "")
     ]
     if watched != "train" and "train/acc" in last:
         gap = last["train/acc"] - last[column]

@@ -21,12 +21,7 @@ class DataOptions:
     root: Path | None = None
 
     def locate(self, prep: Preprocessing, config: dict[str, Any]) -> tuple[SourceName, Path | None]:
-        """Source and root of a run's test images.
-
-        Args:
-            prep: The preprocessing in the run's checkpoint.
-            config: The run's config.yaml; empty if there is none.
-        """
+        """Source and root of a run's test images. ``config`` is the run's config.yaml, or empty."""
         source: Any = self.source or prep.source
         if self.root or "data" not in config or source != prep.source:
             return source, self.root

@@ -19,14 +19,9 @@ NO_IMAGES = "no images were requested"
 def choose_misclassified(
     predictions: Predictions, images: int = 20, order: Order = "confidence", pair: str | None = None, seed: int = 0
 ) -> Tensor:
-    """Indices of misclassified images, at most ``images`` of them.
+    """Indices of at most ``images`` misclassified images: the most confident first, or a random sample.
 
-    Args:
-        predictions: The network's predictions.
-        images: How many.
-        order: Most confident first, or a random sample.
-        pair: Only images of one class predicted as another: ``cat->dog``.
-        seed: Seed of the random sample.
+    ``pair``, such as ``cat->dog``, limits them to images of one class predicted as another.
     """
     wrong = (~predictions.correct).nonzero().flatten()
     if pair:
@@ -61,21 +56,14 @@ def caption(predictions: Predictions, index: int) -> str:
 
 
 def misclassified(predictions: Predictions, chosen: Tensor, requested: int, pair: str | None = None) -> Section:
-    """Misclassified images with their true and predicted classes.
-
-    Args:
-        predictions: The network's predictions.
-        chosen: Indices of the images (see ``choose_misclassified``).
-        requested: How many were requested.
-        pair: The pair of classes that they were limited to.
-    """
+    """Misclassified images with their true and predicted classes; see ``choose_misclassified``."""
     wrong = int((~predictions.correct).sum())
     limited = f" ({pair})" if pair else ""
     text = [f"{wrong:,} of {len(predictions.labels):,} images are misclassified."]
     if not requested:
         return Section("misclassified", "Misclassified images", missing=NO_IMAGES, text=text)
     if len(chosen) < requested:
-        text.append(f"{requested} images{limited} were requested; there are {len(chosen)}.")
+        text.append(f"{requested} images{limited} were requested; there are only {len(chosen)}.")
     figures = {}
     if len(chosen):
         pixels = predictions.data.images[chosen].numpy()
@@ -94,7 +82,7 @@ def misclassified(predictions: Predictions, chosen: Tensor, requested: int, pair
 
 
 def hardest_and_easiest(predictions: Predictions, each: int = 4) -> Section:
-    """The images of each class whose true class gets the lowest and the highest probability."""
+    """The images of each class with the lowest and the highest probability of the true class."""
     truth = predictions.probabilities.gather(1, predictions.labels[:, None]).flatten()
     pictures: dict[str, list[np.ndarray]] = {"hardest": [], "easiest": []}
     captions: dict[str, list[str]] = {"hardest": [], "easiest": []}

@@ -1,4 +1,4 @@
-"""What was trained, how, on what hardware, and with what accuracy: the report's first section."""
+"""The report's first section: recipe, accuracy, time, versions and hardware."""
 
 from typing import Any
 
@@ -16,14 +16,7 @@ from customresnet.schedules import policy_from_options
 def overview(
     predictions: Predictions, checkpoint: dict[str, Any], config: dict[str, Any], result: dict[str, Any]
 ) -> Section:
-    """The recipe, the learning rates, the accuracy with its interval, time, versions and hardware.
-
-    Args:
-        predictions: The network's predictions for the test images.
-        checkpoint: The checkpoint.
-        config: The run's config.yaml; empty if there is none.
-        result: The run's result.json; empty if there is none.
-    """
+    """The recipe, the accuracy with its interval, and what the run recorded; its records may be empty."""
     correct, images = int(predictions.correct.sum()), len(predictions.labels)
     low, high = wilson(correct, images)
     text = [
@@ -45,10 +38,10 @@ def overview(
 def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dict[str, Any]) -> list[str]:
     """How the accuracy computed here compares with the recorded one."""
     if not result:
-        return ["There is no result.json beside the checkpoint: the run is unfinished, or the checkpoint is a copy."]
+        return ["There is no result.json next to the checkpoint: the run is unfinished, or the checkpoint was copied."]
     if checkpoint["global_step"] != result["steps"]:
         return [
-            f"This is the network after step {checkpoint['global_step']:,}. The time and speed below are those of the "
+            f"This is the network after step {checkpoint['global_step']:,}. The time and speed below are for the "
             f"whole run of {result['steps']:,} steps."
         ]
     recorded, total = result.get("test/correct"), result.get("test/images")
@@ -57,8 +50,8 @@ def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dic
     if total != images:
         return [f"The run recorded {recorded:,} of {total:,} images correct."]
     return [
-        f"The run recorded {recorded:,} of {total:,}. Rounding differs between machines, precisions, and compiled and "
-        "uncompiled networks, which changes the prediction for a few borderline images."
+        f"The run recorded {recorded:,} of {total:,}. Rounding depends on the machine, the precision and compilation, "
+        "which changes the prediction for a few borderline images."
     ]
 
 

@@ -11,10 +11,9 @@ from customresnet.runtime.intervals import wilson
 
 
 def per_class(predictions: Predictions) -> Section:
-    """Metrics of each class over all images.
+    """Metrics of each class. Its accuracy is its recall.
 
-    The accuracy of a class is its recall. A metric that is undefined, because a class has no images or is never
-    predicted, is None.
+    Undefined metrics, of a class without images or never predicted, are None.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter

@@ -1,4 +1,4 @@
-"""A network's predictions for a set of images, computed in one pass. The evaluation sections start from them."""
+"""A network's predictions for a set of images, computed in one pass for all evaluation sections."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,12 +16,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities for labeled images.
-
-    Attributes:
-        data: The images before normalization, and their labels.
-        probabilities: ``(N, classes)`` float32, on the CPU.
-    """
+    """Class probabilities ``(N, classes)`` float32 on the CPU, for labeled images before normalization."""
 
     data: LabelledImages
     probabilities: Tensor
@@ -52,7 +47,7 @@ class Predictions:
 
 
 def predict(network: nn.Module, data: LabelledImages, prep: Preprocessing) -> Predictions:
-    """Run a network over all images, on the GPU if there is one, with the precision that training picks by default."""
+    """Run a network over all images, on the GPU if there is one, at the default precision of training."""
     from tqdm import tqdm
 
     device = torch.device(device_kind("auto"))

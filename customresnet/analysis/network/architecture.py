@@ -1,4 +1,4 @@
-"""The architecture of a network as a section of a page and as text: its layers, and how the receptive field grows."""
+"""The architecture of a network, as a section and as text: its layers and their receptive fields."""
 
 import math
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def architecture(found: NetworkProfile) -> Section:
 
 
 def summary_text(found: NetworkProfile) -> str:
-    """The table of torchsummary, with the FLOPs and receptive field of each layer."""
+    """torchsummary's table, with the FLOPs and receptive field of each layer."""
     head = ("Layer (type)", "Output Shape", "Param #", "MFLOPs", "Receptive field", "Jump", "Start", "Padding")
     rows = [
         (
@@ -94,7 +94,7 @@ def _sentences(found: NetworkProfile) -> list[str]:
     ]
     maps = [layer for layer in found.layers if len(layer.shape) == 3 and layer.shape[-1] > 1]
     if maps and not found.unknown:
-        largest = max(maps, key=lambda layer: layer.receptive_field or 0)  # the last row may be a shortcut's
+        largest = max(maps, key=lambda layer: layer.receptive_field or 0)  # the last row may belong to a shortcut
         sentences.append(
             f"Before the map is reduced to one unit, the receptive field grows to {largest.receptive_field} pixels a "
             f"side, on {' x '.join(map(str, largest.shape))} units that are {largest.jump} pixels apart."
@@ -113,7 +113,7 @@ def _logits(logits: Field, image_size: int) -> str:
 
 
 def _figure(found: NetworkProfile) -> "Figure":
-    """The receptive field by depth, and each layer's share of the parameters and FLOPs."""
+    """The receptive field by depth, and each layer's percentage of parameters and FLOPs."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 

@@ -25,10 +25,7 @@ NO_MAP = "no layer of the network returns a feature map (N, C, H, W)"
 
 
 def find_layer(network: nn.Module, name: str | None, image_size: int) -> str | None:
-    """The layer to explain: ``name``, or by default the last stage that returns a feature map.
-
-    Returns:
-        The layer's name; None if no layer returns a feature map.
+    """The layer to explain: ``name``, or the last stage that returns a feature map; None if there is no such layer.
 
     Raises:
         UserError: There is no layer of this name, or it returns no feature map. The message lists the layers that do.
@@ -46,9 +43,7 @@ def find_layer(network: nn.Module, name: str | None, image_size: int) -> str | N
 def _last_stage(maps: dict[str, int], parent: str = "") -> str | None:
     """The last child of a module that returns a map, or the last stage inside a later child that has smaller maps.
 
-    Args:
-        maps: Names of modules, in order of execution, and the units along their maps' sides.
-        parent: Name of the module, with a dot; empty for the network.
+    ``maps`` is that of ``_feature_maps``, and ``parent`` the module's name with a dot, or empty for the network.
     """
     inside = [name for name in maps if name.startswith(parent)]
     child_of = {name: parent + name.removeprefix(parent).split(".")[0] for name in inside}
@@ -64,7 +59,7 @@ def _last_stage(maps: dict[str, int], parent: str = "") -> str | None:
 def _feature_maps(network: nn.Module, image_size: int) -> dict[str, int]:
     """The modules that return a map of more than one unit, in order of execution, and the units along its side.
 
-    A map is square, as the images are, so that ``(N, H, W, C)`` does not count. A module that is called several times,
+    Only square maps count, like the images, which excludes ``(N, H, W, C)``. A module that is called several times,
     such as a shared ReLU, counts only if there is no other.
     """
     maps: dict[str, int] = {}
@@ -87,7 +82,7 @@ def _feature_maps(network: nn.Module, image_size: int) -> dict[str, int]:
 
 
 def cam(network: nn.Module, images: Tensor, targets: Tensor, layer: str) -> Tensor:
-    """Grad-CAM maps ``(N, H, W)`` of the images' size, each scaled to a maximum of 1, or 0 without positive evidence.
+    """Grad-CAM maps ``(N, H, W)`` at the images' size, each scaled to a maximum of 1, or 0 without positive evidence.
 
     Args:
         network: Returns logits; it is not changed.
@@ -129,18 +124,9 @@ def gradcam(
     name: str = "gradcam",
     title: str = "Grad-CAM",
 ) -> Section:
-    """Images beside the evidence for their true class, their predicted class, or both.
+    """The images with indices ``chosen``, next to the evidence for their true class, their predicted class, or both.
 
-    Args:
-        network: The network.
-        predictions: Its predictions.
-        chosen: Indices of the images.
-        prep: The network's preprocessing.
-        layer: Name of the layer to explain; None is the last stage that returns a feature map.
-        target: The class to explain.
-        opacity: Opacity of the map over the image, from 0 to 1.
-        name: Name of the section.
-        title: Title of the section.
+    Without ``layer``, the last stage that returns a feature map is explained. ``opacity`` is that of the evidence.
     """
     layer = find_layer(network, layer, prep.image_size)
     if layer is None:

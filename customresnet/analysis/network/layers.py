@@ -14,12 +14,12 @@ from customresnet.runtime.errors import UserError
 
 MIB = 1024**2
 SMALL = 64
-"""Up to this image size, a forward pass on the CPU is faster than importing torch._dynamo, which "meta" needs."""
+"""Up to this image size, a forward pass on the CPU is faster than importing torch._dynamo for "meta"."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a module that calls no other module. Lengths are in pixels of the image, along either side.
+    """A call of a module that calls no other module. Lengths are in pixels of the image, along either side.
 
     Attributes:
         name: Class and row number, as torchsummary counts them: "Conv2d-1".
@@ -72,10 +72,10 @@ def profile(network: nn.Module, image_size: int = 32) -> NetworkProfile:
     """Profile a network that maps images ``(N, 3, H, W)`` to logits, on a copy.
 
     Raises:
-        UserError: It does not take images of this size.
+        UserError: It does not accept images of this size.
     """
     name, failure = type(network).__name__, None
-    for device in ("cpu",) if image_size <= SMALL else ("meta", "cpu"):  # a forward that needs values fails on meta
+    for device in ("cpu",) if image_size <= SMALL else ("meta", "cpu"):  # a forward that reads values fails on meta
         try:
             calls, flops = _calls(network, image_size, device)
             break

@@ -19,21 +19,21 @@ POINTWISE = {
     *("dropout", "dropout2d", "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish"),
     *("hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus"),
 }
-"""Functions and tensor methods that keep each unit in place; in-place ones without their trailing underscore."""
+"""Functions and tensor methods that act on each unit separately, without the underscore of in-place ones."""
 
 NOT_TENSORS = (int, float, str, torch.Size, torch.dtype, torch.device, type(None))
-"""Types of other values in a graph, such as the sizes that a view takes."""
+"""Types of other values in a graph, such as the sizes of a view."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """The receptive fields of a map's units along either side: unit i sees ``size`` pixels from i*jump - padding.
+    """The receptive fields of a map's units along either side: unit i depends on ``size`` pixels from i*jump - padding.
 
     The arithmetic is that of Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks"
     (https://distill.pub/2019/computing-receptive-fields/). Statistics that a norm computes over the map do not count.
 
     Attributes:
-        size: Pixels that one unit sees: the receptive field.
+        size: Pixels that one unit depends on.
         jump: Pixels from one unit to the next.
         padding: Pixels by which the first unit's field begins before the image.
         units: Units along a side of the map.
@@ -55,7 +55,7 @@ class Field:
         return Field(size, self.jump * stride, self.padding + padding * self.jump, units)
 
     def pooled(self, units: int = 1) -> "Field":
-        """The field after pooling the whole map to ``units`` a side, a divisor of its own."""
+        """The field after pooling the whole map to ``units`` per side, a divisor of its size."""
         window = self.units // units
         return self.behind(units, window, window)
 
@@ -201,7 +201,7 @@ def _after_function(
     if name in ("mean", "amax") and source.ndim == 4 and isinstance(dim, tuple | list):
         return before.pooled() if {d % 4 for d in dim} == {2, 3} else None
     if name in ("flatten", "view", "reshape", "squeeze") and len(value) == len(source):
-        same_map = value.ndim > 3 < source.ndim and value.shape[-2:] == source.shape[-2:]  # only channels are regrouped
+        same_map = value.ndim > 3 < source.ndim and value.shape[-2:] == source.shape[-2:]  # only regroups channels
         return before if value.ndim == 2 or same_map else None
     if name == "transpose" and source.ndim > 3:
         return before if {d % source.ndim for d in args[1:]} <= set(range(1, source.ndim - 2)) else None

@@ -12,9 +12,13 @@ from customresnet.data.batches import Batch
 from customresnet.runs.files import EpochMetrics, write_metrics
 from customresnet.runtime.files import shown
 from customresnet.schedules.schedule import momentum_of
+from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import datamodule_of, is_fast_dev_run, log_folder, tensorboard_loggers
 from customresnet.training.messages import announce, epoch_line
 from customresnet.training.tensorboard import show_start
+
+EPOCH_METRICS = "epoch_metrics"
+"""Key of the training metrics of an unfinished epoch in a checkpoint."""
 
 
 class RunRecorder(pl.Callback):
@@ -47,6 +51,18 @@ class RunRecorder(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
         self._seconds_before, self.images = state_dict["seconds"], state_dict.get("images", 0)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        # within an epoch: its metrics so far; those of several processes cannot be told apart afterwards
+        within_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if within_epoch and trainer.world_size == 1 and isinstance(pl_module, ImageClassifier):
+            metrics: Any = pl_module.metrics["train_"]
+            checkpoint[EPOCH_METRICS] = {name: metric.metric_state for name, metric in metrics.items()}
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        for name, state in checkpoint.get(EPOCH_METRICS, {}).items():
+            for key, value in state.items():
+                setattr(pl_module.metrics["train_"][name], key, value)
 
     @property
     def state_key(self) -> str:

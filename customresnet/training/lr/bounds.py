@@ -168,7 +168,7 @@ def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRR
     """Choose LRMAX and LRMIN from a loss curve over exponentially rising learning rates.
 
     LRMAX is the candidate that ``test.choose`` names. LRMIN is the LR at which the smoothed loss has first fallen by a
-    twentieth of its whole descent, limited to LRMAX/1000 ... LRMAX/10.
+    twentieth of its whole descent, limited to LRMAX/1000 ... LRMAX/10, and never below the tested range.
 
     Raises:
         UserError: Too few points, or a loss that diverges at once or never falls.
@@ -180,13 +180,15 @@ def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRR
             f"the LR range test diverged after {len(lrs)} of {test.steps} steps; "
             f"start lower (`lr_find.min` {test.min / 100:g}) or {BY_HAND}"
         )
-    # capped at the first loss: a diverging loss would otherwise raise the smoothed minimum beside it
-    capped = np.minimum(losses, losses[0])
+    initial = initial_loss(losses)
+    typical = np.concatenate([[initial], losses[1:]])  # the edge counts most in the smoothing, and one batch may be odd
+    # capped at the initial loss: a diverging loss would otherwise raise the smoothed minimum beside it
+    capped = np.minimum(typical, initial)
     smoothed = gaussian_filter1d(capped, sigma=max(1.0, 0.05 * test.steps), mode="nearest")
     log_lrs = np.log(lrs)
     bottom = int(np.argmin(smoothed))
     start = float(smoothed[0])
-    noise = float(np.std(losses[: bottom + 1] - smoothed[: bottom + 1])) / math.sqrt(max(1.0, 0.05 * test.steps))
+    noise = float(np.std(typical[: bottom + 1] - smoothed[: bottom + 1])) / math.sqrt(max(1.0, 0.05 * test.steps))
     if bottom < 2 or start - smoothed[bottom] < max(3 * noise, 0.02 * start):
         raise UserError(
             f"the loss does not fall between LR {lrs[0]:g} and {lrs[-1]:g} of the LR range test (from {start:.3f} to "
@@ -196,13 +198,18 @@ def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRR
     candidates = {
         "steepest": float(lrs[int(np.argmin(slope))]),
         "valley": float(lrs[_valley(smoothed)]),
-        "minimum/10": float(lrs[bottom] / 10),
+        "minimum/10": float(max(lrs[bottom] / 10, lrs[0])),
     }
     lr_max = candidates[test.choose]
     fallen = start - 0.05 * (start - float(smoothed[bottom]))
     first = float(lrs[int(np.argmax(smoothed <= fallen))])
-    lr_min = min(max(first, lr_max / 1000), lr_max / 10)
+    lr_min = max(min(max(first, lr_max / 1000), lr_max / 10), float(lrs[0]))
     return LRRangeResult(lrs.tolist(), losses.tolist(), smoothed.tolist(), candidates, lr_max, lr_min)
+
+
+def initial_loss(losses: np.ndarray) -> float:
+    """The loss before training changes it: the median of the first five steps."""
+    return float(np.median(losses[:5]))
 
 
 def _valley(losses: np.ndarray) -> int:

@@ -24,7 +24,7 @@ from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runtime.errors import UserError
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import can_fuse_optimizer, seed_batch
-from customresnet.training.lr.bounds import BY_HAND, LRRangeResult, LRRangeTest, choose_bounds
+from customresnet.training.lr.bounds import BY_HAND, LRRangeResult, LRRangeTest, choose_bounds, initial_loss
 from customresnet.training.probe import probe_trainer
 
 
@@ -95,7 +95,7 @@ def run_lr_range_test(
         )
     lrs, losses = probe.curve()
     finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
-    diverged = finite < len(losses) or losses[-1] > 2 * losses[0]
+    diverged = finite < len(losses) or losses[-1] > 2 * initial_loss(losses)
     if finite < test.steps and not diverged:
         raise UserError(f"the LR range test measured only {finite} of {test.steps} learning rates; {BY_HAND}")
     return choose_bounds(lrs[:finite], losses[:finite], test)
