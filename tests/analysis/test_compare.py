@@ -285,7 +285,7 @@ def test_several_pairs_are_corrected_and_equal_predictions_do_not_differ(run, go
     assert [pair["holm"] / pair["p_value"] for pair in pairs] == pytest.approx([1, 3, 3])
     assert "no significant difference on 360 images; +0.00" in outcome.out
     assert "differ: p < 0.0001 (Holm)" in outcome.out
-    assert "one in 20 tests finds a difference where there is none, and these are 3 tests" in section("differences")
+    assert "the probability of even one such error in these 3 tests to 5%" in section("differences")
     assert "p by Holm" in section("differences")
 
 

@@ -85,9 +85,9 @@ def _sentences(pairs: int) -> list[str]:
     ]
     if pairs > 1:
         text.append(
-            f"Without correction, one in {round(1 / LEVEL)} tests finds a difference where there is none; this page has "
-            f"{pairs} tests. Holm's correction limits the probability of even one such error to {LEVEL:.0%}. The verdicts "
-            "use the corrected values."
+            f"Without correction, one in {round(1 / LEVEL)} tests finds a difference where there is none. Holm's "
+            f"correction limits the probability of even one such error in these {pairs} tests to {LEVEL:.0%}. The "
+            "verdicts use the corrected values."
         )
     return text
 

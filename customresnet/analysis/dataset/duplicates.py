@@ -174,7 +174,7 @@ def duplicates(train: LabelledImages, test: LabelledImages, threshold: float = T
         text.append(f"The labels of {differ:,} pairs differ." if differ else "The labels of all pairs agree.")
     if share > MANY:
         text.append(
-            "With this many, most are not copies: simple shapes, such as digits, look alike. A higher "
+            "With this many, most are not copies: simple shapes, such as digits, resemble each other. A higher "
             "--duplicate_threshold finds fewer."
         )
     section = Section("duplicates", "Duplicates between train and test", numbers=numbers, text=text)

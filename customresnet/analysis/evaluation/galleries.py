@@ -63,7 +63,7 @@ def misclassified(predictions: Predictions, chosen: Tensor, requested: int, pair
     if not requested:
         return Section("misclassified", "Misclassified images", missing=NO_IMAGES, text=text)
     if len(chosen) < requested:
-        text.append(f"{requested} images{limited} were requested; there are only {len(chosen)}.")
+        text.append(f"{requested} images{limited} were requested; there are {len(chosen)}.")
     figures = {}
     if len(chosen):
         pixels = predictions.data.images[chosen].numpy()

@@ -38,7 +38,7 @@ def overview(
 def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dict[str, Any]) -> list[str]:
     """How the accuracy computed here compares with the recorded one."""
     if not result:
-        return ["There is no result.json next to the checkpoint: the run is unfinished, or the checkpoint was copied."]
+        return ["There is no result.json beside the checkpoint: the run is unfinished, or the checkpoint was copied."]
     if checkpoint["global_step"] != result["steps"]:
         return [
             f"This is the network after step {checkpoint['global_step']:,}. The time and speed below are for the "
