@@ -27,7 +27,7 @@ from customresnet.training.classifier import ImageClassifier
 from customresnet.training.options import refuse_contradiction
 from customresnet.training.trainer import Trainer
 
-# What Lightning logs at each start, which the opening lines say, or at each resume.
+# What Lightning logs at each start or resume; the opening lines say the same.
 ROUTINE = re.compile(
     r"GPU available|TPU available|HPU available|.*Tip: |Using .* Automatic Mixed Precision|LOCAL_RANK: |Seed set to|"
     r"Restor(ing|ed) |Loaded model weights|`Trainer\.fit` stopped: `max_(epochs|steps)=|You are using a CUDA device"
@@ -40,7 +40,7 @@ NOISE += "LightningCLI's args parameter|torch.jit.trace|isinstance.treespec, Lea
 warnings.filterwarnings("ignore", message=f".*({NOISE}).*")
 
 RECIPE_FLAGS = ("ckpt_path", "lr_find", "report", "start", "end", "spacing")
-"""Flags of single commands that a recipe or a run's config.yaml may contain; the other commands ignore them."""
+"""Flags of individual commands that a recipe or config.yaml may contain; other commands ignore them."""
 
 FIXED = tuple(["seed_everything", "model.", "data.", "trainer.precision", "trainer.accumulate_grad_batches"])
 FIXED += ("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.limit_train_batches")
@@ -51,13 +51,7 @@ NETWORK = "--model.network."
 
 
 class CommandLine(LightningCLI):
-    """LightningCLI for one command: presets, and checkpoints that bring their own options.
-
-    Args:
-        function: The command.
-        words: Its flags.
-        name: Its name.
-    """
+    """LightningCLI for one command, with presets, and with the options of a given checkpoint."""
 
     def __init__(self, function: Callable[..., Any], words: list[str], name: str) -> None:
         self.function, self.words = function, words
@@ -86,9 +80,9 @@ class CommandLine(LightningCLI):
                 parser.add_argument(f"--{name}", type=Any, help=argparse.SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse. Presets are named, a checkpoint brings its run's config.yaml, and flags override both."""
+        """Parse recipes and flags. A checkpoint adds its run's config.yaml, and flags override everything."""
         words = list(self.words)
-        # schedule shows what fit would do with the same flags
+        # schedule accepts the flags of fit
         ignored = ("lr_find", "report") if self.function.__name__ == "schedule" else ()
         for name in RECIPE_FLAGS:
             given = any(word.split("=")[0].split(".")[0] == f"--{name}" for word in words)
@@ -123,12 +117,12 @@ class CommandLine(LightningCLI):
         self.checkpoint = read_checkpoint(path)
 
     def before_instantiate_classes(self) -> None:
-        """Take the number of classes from the data, or all options that were not given from the checkpoint."""
+        """Take the number of classes from the data, or all options not given from the checkpoint."""
         config = self.config
         if self.checkpoint is None:
             config.model.num_classes = len(sources.class_names(config.data.source or "cifar10", config.data.root))
             return
-        if not self.has_config:  # else it holds them all; without it a default cannot be told from a choice
+        if not self.has_config:  # without a config.yaml, an option that equals its default counts as not given
             defaults = self.parser.get_defaults()
             for name, value in self.checkpoint["hyper_parameters"].items():
                 if name in config.model and config.model[name] == defaults.model[name]:
@@ -149,17 +143,17 @@ def refuse_changes(saved: Namespace, own: Namespace) -> None:
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Write config.yaml into the run's folder, with the learning rates that are really used."""
+    """Write config.yaml into the run's folder, with the learning rates that the run uses."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        pass  # a checkpoint to resume has not been accepted yet
+        pass  # too early: a checkpoint may still be refused
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.logger is None:
             return
         for name in ("lr_max", "lr_min"):
             self.config.model[name] = pl_module.hparams[name]
-        self.config.ckpt_path = None  # the file describes the run, not how it was resumed
+        self.config.ckpt_path = None  # the file describes the run, not its resumption
         super().setup(trainer, pl_module, "fit")
 
 
@@ -197,10 +191,7 @@ def flags_parser(function: Callable[..., Any]) -> LightningArgumentParser:
 
 
 def split_recipes(words: list[str]) -> tuple[list[str], list[str]]:
-    """The recipes that ``--config`` names, and all other words.
-
-    Later words override earlier ones, and flags are to override recipes wherever they stand.
-    """
+    """The recipes that ``--config`` names, and all other words: flags override recipes, whatever their order."""
     recipes: list[str] = []
     others: list[str] = []
     rest = iter(words)
@@ -229,7 +220,7 @@ def split_network_arguments(words: list[str]) -> tuple[dict[str, Any], list[str]
 
 
 def with_arguments(network: str | dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """A network's class path and init arguments, with those given on the command line."""
+    """A network's class path and init arguments, updated with those from the command line."""
     spec: dict[str, Any] = {"class_path": network} if isinstance(network, str) else dict(network)
     arguments = dict(given)
     class_path = arguments.pop("class_path", spec["class_path"])
@@ -237,6 +228,6 @@ def with_arguments(network: str | dict[str, Any], given: dict[str, Any]) -> dict
 
 
 def raised_by_lightning(error: BaseException) -> bool:
-    """Whether Lightning itself refused something, such as a wrong --trainer flag."""
+    """Whether Lightning itself raised the error, for example for an invalid --trainer flag."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals["__name__"].startswith(("pytorch_lightning", "lightning_fabric"))

@@ -1,4 +1,4 @@
-"""The command line: find the command, run it, and show a user's mistake in one line."""
+"""The command line: find the command, run it, and show errors in one line."""
 
 import ast
 import importlib
@@ -29,11 +29,7 @@ COMMANDS = {
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run one command. A user's mistake is one line on stderr and exit code 2.
-
-    Args:
-        args: The command line without the program's name. Default: the process's own.
-    """
+    """Run the command in ``args`` or ``sys.argv``. A UserError becomes one line on stderr and exit code 2."""
     argv = sys.argv[1:] if args is None else args
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
@@ -45,8 +41,8 @@ def main(args: list[str] | None = None) -> None:
         else:
             run_command(argv)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discard what is still to be flushed
+    except BrokenPipeError:  # the reader, such as head, closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discard what is not flushed yet
         sys.exit(1)
     except UserError as error:
         if debug:
@@ -70,13 +66,13 @@ def run_command(argv: list[str]) -> None:
 
 
 def command_function(name: str) -> Callable[..., Any]:
-    """The function of a command; its module is imported only now."""
+    """Import a command's module, and return its function."""
     module = importlib.import_module(f"customresnet.commands.{COMMANDS[name]}")
     return getattr(module, name.replace("-", "_"))
 
 
 def help_text() -> str:
-    """The table of commands. It imports none of them: each line is the first of the function's docstring."""
+    """The table of commands, each with the first line of its docstring. No command is imported."""
     width = max(map(len, COMMANDS))
     return "\n".join(
         [
@@ -86,8 +82,8 @@ def help_text() -> str:
             "",
             *(f"  {name:<{width}}  {summary_line(name)}" for name in COMMANDS),
             "",
-            "`customresnet COMMAND --help` lists the flags of a command. --version shows the version.",
-            "With --debug an error shows its traceback.",
+            "`customresnet COMMAND --help` lists a command's flags. --version prints the version.",
+            "With --debug, errors show a traceback.",
         ]
     )
 

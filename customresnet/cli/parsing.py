@@ -1,4 +1,4 @@
-"""Parsers made from a command's signature, with errors in one line that name the flag."""
+"""Parsers built from a command's signature, with one-line errors that name the flag."""
 
 import inspect
 import re
@@ -14,13 +14,8 @@ def add_command_arguments(
 ) -> list[str]:
     """Add a command's parameters as flags.
 
-    jsonargparse covers most; this adds what a signature alone cannot say: ``*words`` are positional, a list takes
-    several words, and a bool that is False by default is a switch.
-
-    Args:
-        parser: The parser to add them to.
-        function: The command.
-        skip: Parameters that are no flags.
+    jsonargparse covers most. In addition, ``*words`` are positional, a list takes several words, and a bool that is
+    False by default is a switch. Parameters in ``skip`` are not flags.
 
     Returns:
         The names of the parameters added.

@@ -1,4 +1,4 @@
-"""Run the commands that need no Trainer: their signature is their command line."""
+"""Run the commands that need no Trainer. Their flags come from their signatures."""
 
 import argparse
 import inspect
@@ -35,6 +35,6 @@ def run_plain(name: str, function: Callable[..., Any], words: list[str]) -> None
 
 
 def is_object(annotation: Any) -> bool:
-    """Whether a parameter is an object of this package that flags build, such as the data module."""
+    """Whether a parameter is an object that flags build, such as the data module."""
     ours = inspect.isclass(annotation) and annotation.__module__.startswith("customresnet.")
     return ours and not is_dataclass(annotation)

@@ -1,4 +1,4 @@
-"""Presets: the recipes that come with the package, which `--config` takes by name."""
+"""Presets: recipes included in the package, which `--config` accepts by name."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def is_preset(name: str) -> bool:
 
 
 def recipe_path(value: str) -> Path:
-    """The file that `--config` names: a preset, or a path."""
+    """The file that `--config` names: a preset or a path."""
     if Path(value).suffix or os.sep in value or Path(value).is_file():
         if not Path(value).is_file():
             raise UserError(f"`config` {value}: no such file")

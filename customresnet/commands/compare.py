@@ -1,4 +1,4 @@
-"""Compare runs on one page."""
+"""compare: compare runs on one page."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Show what is in a data set, on one page."""
+"""dataset: show the contents of a data set on one page."""
 
 from pathlib import Path
 
@@ -23,16 +23,16 @@ def dataset(
     predictions: int = 20,
     duplicate_threshold: float = THRESHOLD,
 ) -> Path:
-    """Show what is in a data set, on one page: counts, statistics, samples, augmentation and duplicates.
+    """Show a data set on one page: class counts, statistics, samples, augmentation and duplicates.
 
     Args:
         data: The images.
         ckpt_path: Checkpoint for sample predictions: last, pretrained, a checkpoint or a run's folder. Default: none.
-        output: Folder to write to. Default: dataset/ and the source's name.
+        output: Folder to write to. Default: dataset/<source>.
         samples: Images of each class.
         augmented: Augmented versions of one image.
         predictions: Test images with their predicted class.
-        duplicate_threshold: Minimum similarity, up to 1, of a near-duplicate among the training images.
+        duplicate_threshold: Minimum similarity, at most 1, of a test and a training image to be near-duplicates.
 
     Returns:
         The path of the page.

@@ -25,9 +25,6 @@ def validate(
     """Evaluate a checkpoint on its run's held-out images, or on the test images if there are none.
 
     Args:
-        model: The classifier.
-        datamodule: Its data.
-        trainer: The Trainer. Default: ``customresnet.Trainer()``.
         ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
     """
     return _evaluate("validate", model, datamodule, trainer or Trainer(), ckpt_path)
@@ -42,9 +39,6 @@ def test(
     """Evaluate a checkpoint on all test images.
 
     Args:
-        model: The classifier.
-        datamodule: Its data.
-        trainer: The Trainer. Default: ``customresnet.Trainer()``.
         ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
     """
     return _evaluate("test", model, datamodule, trainer or Trainer(), ckpt_path)
@@ -57,7 +51,7 @@ def _evaluate(
         raise UserError(f"{command} needs `ckpt_path`: last, a checkpoint or a run's folder")
     checkpoint = resolve_checkpoint(trainer, ckpt_path)
     evaluate = trainer.test if command == "test" else trainer.validate
-    loggers, trainer.loggers = trainer.loggers, []  # the run has a folder: no new one
+    loggers, trainer.loggers = trainer.loggers, []  # the run already has a folder
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The dirpath has changed")

@@ -1,4 +1,4 @@
-"""export: write a trained network in a form to share."""
+"""export: write a trained network to a file to share."""
 
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,9 @@ def export(
 
     Args:
         ckpt_path: last (the newest run), a checkpoint or a run's folder.
-        format: The file's format: safetensors holds numbers and text, nothing that runs.
+        format: File format. safetensors contains only tensors and text, no code.
         output: File to write. Default: <network>.safetensors in the run's folder.
-        source: Name of the data set to record. Default: the run's `source`.
+        source: Name of the data set to record in the file. Default: the run's source.
 
     Returns:
         The path of the file.

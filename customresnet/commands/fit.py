@@ -1,4 +1,4 @@
-"""fit: find the learning rates, train, evaluate, record, report."""
+"""fit: find the learning rates, train, evaluate, record and report."""
 
 import sys
 from contextlib import nullcontext
@@ -48,8 +48,8 @@ def fit(
         datamodule: Its data.
         trainer: The Trainer. Default: ``customresnet.Trainer()``.
         ckpt_path: Resume a run: last (the newest unfinished one of this name), a checkpoint or a run's folder.
-        lr_find: The LR range test that finds the learning rates not given; skipped when a run is resumed.
-        report: Write the run's report after training.
+        lr_find: The LR range test, which finds the learning rates that are not given; skipped when a run is resumed.
+        report: Write the report after training.
 
     Returns:
         The content of result.json; None if no epoch was finished.
@@ -77,7 +77,7 @@ def fit(
             keep_best(trainer)
         try:
             trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
-        except SystemExit:  # Lightning's answer to Ctrl-C
+        except SystemExit:  # raised by Lightning on Ctrl-C
             if recorder.rows:
                 keep_result(trainer, run_result(trainer, model, datamodule, recorder, planned_steps))
             raise
@@ -108,7 +108,7 @@ def check_run(trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10Da
     """The planned optimizer steps.
 
     Raises:
-        UserError: The schedule, the classes, the network or a callback do not fit the run.
+        UserError: The schedule, the classes, the network or a callback does not fit the run.
     """
     images, steps = datamodule.train_images, 0.0
     if not is_fast_dev_run(trainer):
@@ -127,14 +127,14 @@ def keep_best(trainer: pl.Trainer) -> None:
     """Keep the checkpoint with the best validation accuracy too."""
     callbacks = callbacks_of(trainer)
     if not any(getattr(callback, "monitor", None) == "val/acc" for callback in callbacks):
-        # at the evaluation that it is chosen by, and before the last checkpoint, whose state includes this one's
+        # saved at the evaluation that chose it, and before last.ckpt, which stores the state of this callback
         callbacks.insert(-1, checkpoint_callback("best", monitor="val/acc", mode="max", save_on_train_epoch_end=False))
 
 
 def evaluate_last_epoch(
     trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule, recorder: RunRecorder
 ) -> None:
-    """Evaluate the test images once after a run with held-out images, or where the last epoch was not evaluated."""
+    """Evaluate on the test images after a run with held-out images, or if the last epoch was not evaluated."""
     last = recorder.rows[-1]
     if datamodule.val_size:
         last |= trainer.test(model, datamodule=datamodule, verbose=False)[0]
@@ -159,7 +159,7 @@ def show_hparams(trainer: pl.Trainer, model: ImageClassifier, last: EpochMetrics
 
 
 def write_run_report(trainer: pl.Trainer, datamodule: CIFAR10DataModule) -> None:
-    """Write the report of the run that has just ended. A failure is a warning: the run is kept."""
+    """Write the report of the run that just ended. A failure is only a warning: the run is kept."""
     folder = log_folder(trainer)
     if not (trainer.is_global_zero and folder and last_checkpoint(folder).is_file()):
         return

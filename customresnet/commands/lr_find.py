@@ -1,4 +1,4 @@
-"""lr-find: run the LR range test alone."""
+"""lr-find: run only the LR range test."""
 
 from pathlib import Path
 
@@ -24,15 +24,13 @@ def lr_find(
     repeat: int = 1,
     update: Path | None = None,
 ) -> LRRangeResult | RepeatedLRRange:
-    """Run the LR range test alone and show the learning rates it suggests.
+    """Run only the LR range test, and show the learning rates it suggests.
 
     Args:
         model: The classifier to measure; it does not change.
-        datamodule: Its data.
-        trainer: The Trainer. Default: ``customresnet.Trainer()``.
         lr_find: The LR range test.
-        repeat: Number of seeds, counted up from the run's own; the suggestion is their median.
-        update: A .yaml file in which to set both learning rates, for fit --config; it is created if need be.
+        repeat: Number of seeds, starting from the run's own; the suggestion is the median over them.
+        update: A .yaml file, new or existing, in which to set both learning rates for fit --config.
     """
     trainer = trainer or Trainer()
     if repeat < 1:

@@ -36,19 +36,17 @@ def lr_sweep(
     parallel: int = 1,
     resume: bool = False,
 ) -> LRSweepResult:
-    """Train a new network at each of several learning rates and compare the accuracies.
+    """Train a new network at each of several learning rates, and compare the accuracies.
 
     Args:
-        model: Gives the options of the networks; it does not change.
-        datamodule: Its data.
-        trainer: The Trainer. Default: ``customresnet.Trainer()``.
+        model: Provides the options of the networks; it does not change.
         points: Number of learning rates.
         start: The lowest learning rate.
         end: The highest learning rate.
-        spacing: Even steps (linear) or even ratios (log) between the learning rates.
-        epochs: Epochs to train at each.
-        steps: Optimizer steps to train at each, instead of epochs.
-        parallel: Learning rates to measure at a time, in processes that share the cores or the GPU.
+        spacing: Equal steps (linear) or equal ratios (log) between the learning rates.
+        epochs: Epochs to train at each learning rate.
+        steps: Optimizer steps to train at each learning rate, instead of epochs.
+        parallel: Learning rates to measure at the same time, in processes that share the cores or the GPU.
         resume: Continue the newest unfinished sweep.
     """
     trainer = trainer or Trainer()
@@ -94,7 +92,7 @@ def measure(
     datamodule: CIFAR10DataModule,
     parallel: int,
 ) -> None:
-    """Measure the points that are left, and save each one when it is finished."""
+    """Measure the remaining points, and save each one when it is finished."""
     folder = log_folder(trainer)
     if folder:
         result.save(folder)
@@ -108,14 +106,14 @@ def measure(
                 result.save(folder)
             bar.clear()
             announce(trainer, point_line(point, len(result.points), len(result.lrs)))
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
+    except (KeyboardInterrupt, SystemExit):  # Lightning raises the second on Ctrl-C
         kept = f"{len(result.points)} of {len(result.lrs)} points are kept; continue with --resume"
         announce(trainer, f"interrupted: {kept}" if folder else "interrupted")
         sys.exit(1)
 
 
 def show_result(trainer: pl.Trainer, result: LRSweepResult) -> None:
-    """Show the suggested bounds, reasons to distrust them, and the figure."""
+    """Show the suggested bounds, any doubts about them, and the figure."""
     if result.best:
         kind = "training" if result.best.val_acc is None else "validation"
         announce(

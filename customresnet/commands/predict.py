@@ -55,15 +55,7 @@ def classify(network: nn.Module, images: Tensor, preprocessing: Preprocessing) -
 def prediction_rows(
     paths: list[Path], sizes: list[tuple[int, int]], probabilities: Tensor, preprocessing: Preprocessing, top_k: int
 ) -> list[dict[str, Any]]:
-    """The content of predictions.json: for each image its ``top_k`` most likely classes.
-
-    Args:
-        paths: The image files.
-        sizes: Their original width and height.
-        probabilities: ``(N, num_classes)``.
-        preprocessing: Gives the classes and the size that images were resized to.
-        top_k: Number of classes per image.
-    """
+    """The content of predictions.json: each image, its original width and height, and its most likely classes."""
     classes, side = preprocessing.classes, preprocessing.image_size
     rows = []
     best, indices = probabilities.topk(min(top_k, len(classes)), dim=1)

@@ -1,4 +1,4 @@
-"""Write the report of a run."""
+"""report: write the report of a run."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from customresnet.runs.record import RunRecord
 def report(
     ckpt_path: str, data: DataOptions = DataOptions(), gallery: Gallery = Gallery(), output: Path | None = None
 ) -> Path:
-    """Report on a run: recipe, accuracy, curves, mistakes, Grad-CAM and architecture on one self-contained page.
+    """Report on a run on one self-contained page: recipe, accuracy, curves, mistakes, Grad-CAM, architecture.
 
     Args:
-        ckpt_path: last (the newest run), pretrained, a checkpoint or a run's folder.
+        ckpt_path: last (the newest run), pretrained, a checkpoint, or a run's folder.
         data: The test images.
         gallery: The images that the report shows.
         output: Folder to write to. Default: report/ in the run's folder.

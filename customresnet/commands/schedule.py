@@ -1,4 +1,4 @@
-"""schedule: what the learning rate and the momentum of a fit will do."""
+"""schedule: the learning rate and momentum of every step of a fit."""
 
 from pathlib import Path
 
@@ -25,15 +25,15 @@ def schedule(
     ckpt_path: str | None = None,
     steps_per_epoch: int | None = None,
 ) -> Schedule:
-    """Show the learning rate and momentum of every step of a fit, without training or reading images.
+    """Show the learning rate and momentum of each step of a fit, without training or reading images.
 
     Args:
-        model: Gives the policy and its bounds. Without bounds, learning rates are relative to LRMAX.
-        datamodule: Gives the number of images.
-        trainer: Gives the length of the run. Default: ``customresnet.Trainer()``.
-        ckpt_path: Show the schedule of a run, in its folder: last, a checkpoint or a run's folder. From Python, pass
-            the run's model too.
-        steps_per_epoch: Optimizer steps per epoch. Default: as many as the images make.
+        model: Provides the policy and its bounds. Without bounds, learning rates are relative to LRMAX.
+        datamodule: Provides the number of images.
+        trainer: Provides the length of the run.
+        ckpt_path: Show the schedule of an existing run, and write it to its folder: last, a checkpoint or a run's
+            folder. From Python, pass the run's model too.
+        steps_per_epoch: Optimizer steps per epoch. Default: computed from the number of images.
     """
     trainer = trainer or Trainer()
     if steps_per_epoch is not None and steps_per_epoch < 1:

@@ -1,4 +1,4 @@
-"""Print the layers of a network."""
+"""summary: print the layers of a network."""
 
 import json
 from dataclasses import asdict, dataclass
