@@ -1,1 +1,1 @@
-"""Train and evaluate: the Lightning module, its schedule, the LR range test and the Trainer that joins them."""
+"""Train and evaluate: the Lightning module, the LR range test, callbacks and the Trainer."""

@@ -1,4 +1,4 @@
-"""ImageClassifier: a network, its loss and metrics, and how it is optimized."""
+"""ImageClassifier: a network with its loss, metrics and optimizer."""
 
 import math
 from dataclasses import asdict
@@ -46,19 +46,20 @@ class ImageClassifier(pl.LightningModule):
             the blocks of the others; 0 is off.
         num_classes: Number of classes; set from the data.
         lr_max: Learning rate at the peak (LRMAX). Default: found by the LR range test that runs before fit.
-        lr_min: Learning rate at both ends (LRMIN). Default: found likewise.
-        policy: one_cycle rises to LRMAX and falls back once; triangular repeats that over the run.
-        momentum: Lowest and highest momentum (beta1 for Adam), cycled against the learning rate; null keeps it at 0.9.
-        peak_epoch: For one_cycle, the epoch whose last step takes LRMAX. Default: 5/24 of the run.
+        lr_min: Learning rate at both ends (LRMIN). Default: found by the same test.
+        policy: one_cycle rises to LRMAX and falls back once; triangular repeats this throughout the run.
+        momentum: Lowest and highest momentum (beta1 for Adam), cycled inversely to the learning rate; null keeps it at
+            0.9.
+        peak_epoch: For one_cycle, the epoch whose last step uses LRMAX. Default: 5/24 of the run.
         anneal: For one_cycle, the shape of both slopes.
-        final_div_factor: For one_cycle, LRMIN divided by this is the last step's learning rate; 1 is no annihilation.
+        final_div_factor: For one_cycle, the last step's learning rate is LRMIN divided by this; 1: no annihilation.
         half_cycle: For triangular, the epochs from LRMIN to LRMAX. Default: 1/12 of the run.
-        cycle_mode: For triangular: equal cycles, each half as high as the last, or shrinking at every step.
+        cycle_mode: For triangular: equal cycles, each half as high as the previous one, or shrinking at every step.
         cycle_gamma: For triangular with exp_range, the factor by which every step shrinks the cycle.
         optimizer: The optimizer.
         weight_decay: L2 penalty that the optimizer adds to the gradients.
-        compile: Compile the network with torch.compile. auto compiles where that measured faster, which is nowhere so
-            far: not on CPUs, and GPUs are unmeasured (docs/performance.md).
+        compile: Compile the network with torch.compile. auto does not compile: on CPUs it was no faster, and GPUs are
+            unmeasured (docs/performance.md).
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class ImageClassifier(pl.LightningModule):
         super().__init__()
         net = build_network(network, num_classes, width, dropout)
         self.given_as_instance = isinstance(network, nn.Module)
-        # checkpoints record what was used, as plain values
+        # checkpoints store the values used, as plain types
         network = network_spec(network)
         width = default_width(network) if width is None else width
         self.save_hyperparameters()
@@ -104,7 +105,7 @@ class ImageClassifier(pl.LightningModule):
         return self.net(images.contiguous(memory_format=torch.channels_last))
 
     def rebuild(self, **changes: Any) -> "ImageClassifier":
-        """A new classifier with the same options, except for these changes, and new weights."""
+        """A new classifier with the same options, except for ``changes``, and new weights."""
         if self.given_as_instance:
             raise UserError(
                 "`network` was given as an instance, which cannot be built again: give its class_path and init_args"
@@ -138,22 +139,22 @@ class ImageClassifier(pl.LightningModule):
         return self._step(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        # without held-out images the run is evaluated on the test set, and its metrics are named so
+        # without held-out images, the run is evaluated on the test set, and its metrics have that name
         self._step(batch, "val" if self._data is not None and self._data.val_size else "test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "test")
 
     def predict_step(self, batch: Tensor | Batch, batch_idx: int) -> Tensor:
-        """Class probabilities ``(N, num_classes)`` of images, with labels or without."""
+        """Class probabilities ``(N, num_classes)`` of images with or without labels."""
         images = batch if isinstance(batch, Tensor) else batch[0]
         return self(images).float().softmax(dim=1)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, and the scheduler of the policy, stepped per batch over exactly the run's length.
+        """The optimizer, and the policy's scheduler, stepped per batch over exactly the length of the run.
 
         Raises:
-            UserError: LRMAX or LRMIN is unknown, or a resumed run has another length.
+            UserError: LRMAX or LRMIN is unknown, or a resumed run has a different length.
         """
         optimizer = self.new_optimizer(fused=can_fuse_optimizer(self))
         if None in (self.hparams["lr_max"], self.hparams["lr_min"]):
@@ -180,7 +181,7 @@ class ImageClassifier(pl.LightningModule):
             scheduler.step()
 
     def new_optimizer(self, *, fused: bool = False) -> Optimizer:
-        """A new optimizer of the network's parameters."""
+        """A new optimizer for the network's parameters."""
         lr, weight_decay = self.hparams["lr_max"] or FAST_DEV_RUN_LR, self.hparams["weight_decay"]
         if self.hparams["optimizer"] == "sgd":
             return torch.optim.SGD(self.parameters(), lr, momentum=0.9, weight_decay=weight_decay, fused=fused)
@@ -196,14 +197,14 @@ class ImageClassifier(pl.LightningModule):
         self.hparams["lr_max"] = value
 
     def policy(self, **bounds: float) -> Policy:
-        """The learning-rate policy; ``lr_max`` and ``lr_min`` must be given here or be known."""
+        """The learning-rate policy; ``lr_max`` and ``lr_min`` must be given here or known."""
         return policy_from_options({**self.hparams, **bounds})
 
     def setup(self, stage: str) -> None:
         self._scheduled_steps = None
         for metric in self.metrics.modules():
             if isinstance(metric, Metric):
-                metric.reset()  # an earlier evaluation may have left inference tensors, which training cannot update
+                metric.reset()  # an earlier evaluation may leave inference tensors, which training cannot update
         if stage == "fit" and self._data is not None:
             self.preprocessing = self._data.preprocessing
 
@@ -216,7 +217,7 @@ class ImageClassifier(pl.LightningModule):
     def _attached_trainer(self) -> pl.Trainer | None:
         try:
             return self.trainer
-        except RuntimeError:  # not attached, as in load_from_checkpoint
+        except RuntimeError:  # not attached, for example in load_from_checkpoint
             return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -226,7 +227,7 @@ class ImageClassifier(pl.LightningModule):
             checkpoint["preprocessing"] = asdict(self.preprocessing)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the checkpoint's classes and normalization.
+        """Restore the checkpoint's classes and normalization.
 
         Raises:
             UserError: It was trained with another network, on other data or, to be resumed, with another optimizer.

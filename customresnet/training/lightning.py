@@ -1,4 +1,4 @@
-"""Small questions to Lightning's Trainer and modules."""
+"""Helpers that query Lightning's Trainer and modules."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from customresnet.data.datamodule import CIFAR10DataModule
 
 
 def is_fast_dev_run(trainer: pl.Trainer) -> bool:
-    """Whether the run is a quick check of the code, of a few batches."""
+    """Whether the run only checks the code with a few batches."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set without a declared type
 
 
@@ -22,7 +22,7 @@ def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
 
 
 def is_tuning(trainer: pl.Trainer) -> bool:
-    """Whether a Tuner runs, which brings learning rates of its own."""
+    """Whether a Tuner is running, which sets the learning rate itself."""
     return any(isinstance(callback, LearningRateFinder | BatchSizeFinder) for callback in callbacks_of(trainer))
 
 
@@ -33,7 +33,7 @@ def datamodule_of(trainer: pl.Trainer) -> CIFAR10DataModule | None:
 
 
 def log_folder(trainer: pl.Trainer) -> Path | None:
-    """The run's folder: that of the first logger that writes files. Without one a run leaves only checkpoints."""
+    """The run's folder: that of the first logger that writes files. Without one, a run writes only checkpoints."""
     folders = [logger.log_dir for logger in trainer.loggers if isinstance(logger, TensorBoardLogger | CSVLogger)]
     return Path(folders[0]) if folders else None
 
@@ -43,12 +43,12 @@ def tensorboard_loggers(trainer: pl.Trainer) -> list[TensorBoardLogger]:
 
 
 def seed_batch(module: pl.LightningModule, batch_idx: int) -> None:
-    """Seed torch by (seed, epoch, rank, batch): a resumed run then draws the dropout of an uninterrupted one."""
+    """Seed torch by (seed, epoch, rank, batch), so that a resumed run has the dropout of an uninterrupted one."""
     data = datamodule_of(module.trainer)
     seed = data.seed if data else 0
     torch.manual_seed(derive_seed(seed, module.current_epoch, module.global_rank, batch_idx))
 
 
 def can_fuse_optimizer(module: pl.LightningModule) -> bool:
-    """Whether torch's fused optimizers work here: Lightning cannot clip their gradients under mixed precision."""
+    """Whether torch's fused optimizers work here: Lightning cannot clip their gradients in mixed precision."""
     return module.trainer.gradient_clip_val is None and module.device.type in ("cpu", "cuda")

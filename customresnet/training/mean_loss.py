@@ -8,8 +8,8 @@ from torchmetrics import Metric
 class MeanLoss(Metric):
     """The mean of batches' mean losses, each weighted by its images.
 
-    torchmetrics' MeanMetric ignores NaN, so a diverged run would look healthy, and it reads every loss from the
-    device to check for it.
+    torchmetrics' MeanMetric ignores NaN, which hides that a run diverged, and reads every loss from the device to
+    check for it.
     """
 
     total: Tensor
@@ -21,7 +21,7 @@ class MeanLoss(Metric):
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, images: int) -> None:
-        """Add a batch of so many images with the mean loss ``()``."""
+        """Add a batch of ``images`` images with the mean loss ``()``."""
         self.total += loss * images
         self.images += images
 

@@ -1,4 +1,4 @@
-"""What a run says on the screen."""
+"""The messages that a run prints."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ ENDINGS = {
 
 
 def announce(trainer: pl.Trainer, text: str) -> None:
-    """Print in the first process, above the progress bar if there is one."""
+    """Print in the first process, above any progress bar."""
     if not trainer.is_global_zero:
         return
     bar = trainer.progress_bar_callback
@@ -33,7 +33,7 @@ def announce(trainer: pl.Trainer, text: str) -> None:
 
 
 def opening_lines(trainer: pl.Trainer, model: "ImageClassifier", datamodule: CIFAR10DataModule) -> str:
-    """What is trained, on what, and where."""
+    """The network, the data, the transforms and the device."""
     train, test, device = datamodule.train_images, datamodule.test_images, trainer.strategy.root_device
     parameters = sum(p.numel() for p in model.net.parameters())
     held_out = f", {datamodule.val_size:,} validation" if datamodule.val_size else ""
@@ -51,7 +51,7 @@ def opening_lines(trainer: pl.Trainer, model: "ImageClassifier", datamodule: CIF
 
 
 def epoch_line(row: EpochMetrics, trainer: pl.Trainer, datamodule: CIFAR10DataModule | None) -> str:
-    """One epoch, or a part of one: the LR of its last step, loss and accuracy in training and evaluation."""
+    """One epoch, or part of one: the LR of its last step, and loss and accuracy in training and evaluation."""
     width = len(str(trainer.max_epochs))
     line = f"epoch {row['epoch']:>{width}.4g}/{trainer.max_epochs}  lr {row['lr']:.2e}"
     for stage in ("train", "val", "test"):
@@ -75,12 +75,12 @@ def closing_lines(result: Result) -> str:
     accuracy = counted(result["test/acc"], result["test/images"]) if tested else ""
     lines.append(f"test accuracy of the last epoch: {accuracy}" if tested else "not evaluated")
     lines.append(
-        f"{result['epochs']} epochs in {duration(result['seconds'])}, evaluations included "
+        f"{result['epochs']} epochs in {duration(result['seconds'])}, including evaluations "
         f"({result['images_per_second']:.0f} images/s)"
     )
     return "\n".join(lines)
 
 
 def evaluation_line(stage: str, metrics: Mapping[str, float], images: int) -> str:
-    """Accuracy and loss of one evaluation over so many images."""
+    """Accuracy and loss of one evaluation over ``images`` images."""
     return f"{stage} accuracy {counted(metrics[f'{stage}/acc'], images)}, loss {metrics[f'{stage}/loss']:.4f}"

@@ -1,4 +1,4 @@
-"""Check the options of a classifier, and those of a run against its checkpoint."""
+"""Check the options of a classifier, and compare a run's options with its checkpoint."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ OPTIMIZER_OPTIONS = ("policy", *SCHEDULE_OPTIONS, "optimizer", "weight_decay")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise a UserError if the options of an ImageClassifier make no sense."""
+    """Raise a UserError if an option of an ImageClassifier is invalid."""
     lr_max, lr_min, momentum = options["lr_max"], options["lr_min"], options["momentum"]
     for name in ("lr_max", "lr_min", "peak_epoch", "half_cycle"):
         value = options[name]
@@ -48,7 +48,7 @@ def _refuse_options_of_other_policies(options: Mapping[str, Any]) -> None:
 
 
 def check_schedule(options: Mapping[str, Any], epochs: float) -> None:
-    """Raise a UserError if a run of so many epochs has no end, nothing to train, or never reaches LRMAX."""
+    """Raise a UserError if a run of ``epochs`` has no end, nothing to train, or never reaches LRMAX."""
     if not math.isfinite(epochs):
         raise UserError("the learning-rate policy needs an end: pass `max_epochs` or `max_steps`")
     if epochs <= 0:
@@ -65,10 +65,7 @@ def check_schedule(options: Mapping[str, Any], epochs: float) -> None:
 def check_same_options(saved: Mapping[str, Any], own: Mapping[str, Any], *, resumed: bool) -> None:
     """Raise a UserError if a checkpoint was trained with another network or, to be resumed, another optimizer.
 
-    Args:
-        saved: The options in the checkpoint; an older one has fewer.
-        own: The options of this run.
-        resumed: Whether training resumes from the checkpoint.
+    ``saved`` are the checkpoint's options, of which an older one has fewer, and ``own`` are those of this run.
     """
     saved = {**saved, "network": network_spec(saved["network"])}
     for name in NETWORK_OPTIONS + (OPTIMIZER_OPTIONS if resumed else ()):

@@ -1,4 +1,4 @@
-"""Hold what a run did against its plan: refuse what would change its length, and say why it ended."""
+"""The plan of a run: refuse callbacks that would break it, and determine why a run ended."""
 
 import math
 from typing import Literal
@@ -23,21 +23,16 @@ Ending = Literal["completed", "max_time", "early_stopping", "interrupted", "dive
 
 REFUSED: dict[type[pl.Callback], str] = {
     GradientAccumulationScheduler: "changes the number of steps during the run: use `accumulate_grad_batches`",
-    BatchSizeFinder: "changes the number of steps after the schedule is made: find the size first, pass `batch_size`",
-    LearningRateFinder: "does not work with OneCycleLR: fit finds the learning rates itself, and so does lr-find",
-    ModelPruning: "cannot reshape channels_last weights, which training is fast with",
+    BatchSizeFinder: "changes the number of steps after the schedule is built: find the size first, pass `batch_size`",
+    LearningRateFinder: "does not work with OneCycleLR: fit and lr-find find the learning rates themselves",
+    ModelPruning: "does not support channels_last weights, which training uses for speed",
     StochasticWeightAveraging: "replaces the learning-rate policy: use WeightAveraging",
 }
 """Callbacks that break the plan of a run, and what to do instead."""
 
 
 def refuse_callbacks(trainer: pl.Trainer, metrics: set[str]) -> None:
-    """Raise a UserError for a callback that breaks the plan, or that monitors a metric which the run does not log.
-
-    Args:
-        trainer: The Trainer.
-        metrics: The metrics that the run logs.
-    """
+    """Raise a UserError for a callback that breaks the plan, or that monitors a metric that is not in ``metrics``."""
     for callback in callbacks_of(trainer):
         name, monitor = type(callback).__name__, getattr(callback, "monitor", None)
         for kind, reason in REFUSED.items():
@@ -49,7 +44,7 @@ def refuse_callbacks(trainer: pl.Trainer, metrics: set[str]) -> None:
 
 
 def logged_metrics(*, held_out: bool) -> set[str]:
-    """The metrics that a run logs after every epoch."""
+    """The metrics that a run logs after each epoch."""
     stages = ("train", "val") if held_out else ("train", "test")
     return {f"{stage}/{name}" for stage in stages for name in ("loss", "acc")}
 

@@ -1,4 +1,4 @@
-"""A Trainer for measurements: it logs nothing, shows nothing and leaves no files."""
+"""A Trainer for measurements: it logs nothing, prints nothing and leaves no files."""
 
 import tempfile
 import warnings
@@ -11,11 +11,7 @@ import pytorch_lightning as pl
 
 @contextmanager
 def probe_trainer(**options: Any) -> Iterator[pl.Trainer]:
-    """A Trainer that does not evaluate, and without Lightning's warnings.
-
-    Args:
-        options: Options of the Trainer, such as its length and ``shared_options``.
-    """
+    """A Trainer without evaluations and Lightning's warnings. ``options`` are its length and ``shared_options``."""
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning|torchmetrics")
         yield pl.Trainer(
@@ -31,7 +27,7 @@ def probe_trainer(**options: Any) -> Iterator[pl.Trainer]:
 
 
 def shared_options(trainer: pl.Trainer) -> dict[str, Any]:
-    """Options that a probe shares with the run's own Trainer: the device, and what each step computes."""
+    """The options that a probe shares with the run's Trainer: the device, and those that affect a step."""
     device = trainer.strategy.root_device
     return {
         "accelerator": device.type,

@@ -22,7 +22,7 @@ def run_result(
     recorder: RunRecorder,
     planned_steps: int,
 ) -> Result:
-    """What result.json records: the last metrics, why and when it ended, learning rates, hardware and versions."""
+    """The content of result.json: the last metrics, how the run ended, learning rates, hardware and versions."""
     device = trainer.strategy.root_device
     by_batch = isinstance(datamodule.transforms(augment=True, device=device), BatchBackend)
     result: Result = {name: value for name, value in recorder.rows[-1].items() if "/" in name}  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Pieces that every command with a trainer starts with: the run's folder, its images, its opening lines."""
+"""Steps shared by the commands with a trainer: the run's folder, its images, its opening lines."""
 
 import csv
 import shutil
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def resolve_checkpoint(trainer: pl.Trainer, ckpt_path: str, *, unfinished: bool = False) -> Path:
-    """The checkpoint that `ckpt_path` names; ``last`` is one of the trainer's run name."""
+    """The checkpoint that `ckpt_path` names; ``last`` considers only runs with the trainer's run name."""
     name = getattr(trainer, "run_name", None)
     return find_checkpoint(ckpt_path, Path(trainer.default_root_dir), name, unfinished=unfinished)
 
 
 def resume_run(trainer: pl.Trainer, ckpt_path: str) -> Path:
-    """Find the checkpoint of an unfinished run, and log into that run's folder from now on.
+    """Find the checkpoint of an unfinished run, and continue to log into its folder.
 
     Raises:
         UserError: There is no such run, or it is finished.
@@ -44,7 +44,7 @@ def resume_run(trainer: pl.Trainer, ckpt_path: str) -> Path:
 
 
 def log_into(trainer: pl.Trainer, folder: Path) -> None:
-    """Let the loggers that write files continue in an existing run's folder."""
+    """Make the loggers that write files continue in the folder of an existing run."""
     if not folder.name.startswith("version_"):  # not a run's
         return
     loggers: list[Logger] = []
@@ -58,7 +58,7 @@ def log_into(trainer: pl.Trainer, folder: Path) -> None:
 
 
 def resumed_csv_logger(folder: Path) -> CSVLogger:
-    """A CSVLogger that continues its metrics.csv; a new one would delete it."""
+    """A CSVLogger that continues its metrics.csv, which a new one would delete."""
     path = folder / "metrics.csv"
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
     logger = CSVLogger(str(folder.parent), "", folder.name)
@@ -68,7 +68,7 @@ def resumed_csv_logger(folder: Path) -> CSVLogger:
 
 
 def start_run(trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule) -> None:
-    """Make the run's folder and say what is trained, on what, and where. The images must have been read."""
+    """Create the run's folder and print the opening lines. The images must have been read."""
     make_log_folder(trainer)
     announce(trainer, opening_lines(trainer, model, datamodule))
 
@@ -88,13 +88,13 @@ def discard_failed_start(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def read_images(datamodule: CIFAR10DataModule) -> None:
-    """Download the images if need be, and read them."""
+    """Download the images if needed, and read them."""
     datamodule.prepare_data()
     datamodule.setup("fit")
 
 
 def make_log_folder(trainer: pl.Trainer) -> None:
-    """Make the run's folder, or raise a UserError if it cannot be written to; checkpoints go there too."""
+    """Create the run's folder, also for checkpoints, or raise a UserError if it cannot be written to."""
     folder = log_folder(trainer)
     if folder is None or is_fast_dev_run(trainer):
         return
@@ -119,9 +119,9 @@ def show_figure(trainer: pl.Trainer, name: str, title: str, draw: Callable[[], "
 
 
 def require_own_processes(trainer: pl.Trainer) -> None:
-    """Raise a UserError for strategies whose processes do not return what they trained to this one."""
+    """Raise a UserError for strategies whose processes do not return the trained model."""
     if "MultiProcessing" in type(trainer.strategy.launcher).__name__:
-        raise UserError("`strategy` spawn, fork and notebook lose the run's record with their processes: use ddp")
+        raise UserError("`strategy` spawn, fork and notebook do not return the run's record: use ddp")
 
 
 def require_single_device(trainer: pl.Trainer, what: str) -> None:

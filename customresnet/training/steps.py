@@ -1,4 +1,4 @@
-"""How many batches, steps and images a run comes to, counted before Lightning does."""
+"""Count the batches, steps and images of a run before Lightning does."""
 
 import math
 
@@ -8,7 +8,7 @@ from customresnet.runtime.errors import UserError
 
 
 def count_batches(images: int, batch_size: int, limit: int | float | None, processes: int) -> int:
-    """Batches that each process makes of ``images`` under a `limit_*_batches` (1.0 means all, 1 means one)."""
+    """Batches of ``images`` per process, given a `limit_*_batches` (1.0 means all, 1 means one)."""
     whole = math.ceil(math.ceil(images / processes) / batch_size)
     if limit is None:
         return whole
@@ -16,12 +16,12 @@ def count_batches(images: int, batch_size: int, limit: int | float | None, proce
 
 
 def count_evaluated(images: int, batch_size: int, limit: int | float | None, processes: int) -> int:
-    """How many of ``images`` an evaluation covers under a `limit_*_batches`."""
+    """How many of ``images`` an evaluation covers, given a `limit_*_batches`."""
     return min(images, count_batches(images, batch_size, limit, processes) * batch_size * processes)
 
 
 def steps_per_epoch(trainer: pl.Trainer, images: int, batch_size: int) -> int:
-    """Optimizer steps in an epoch of so many training images."""
+    """Optimizer steps in an epoch of ``images`` training images."""
     batches = count_batches(images, batch_size, trainer.limit_train_batches, trainer.world_size)
     if batches < 1:
         raise UserError(f"`limit_train_batches` {trainer.limit_train_batches} leaves no training batch")

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run besides its curves: the network's graph and augmented training images."""
+"""What TensorBoard shows besides curves: the network's graph and augmented training images."""
 
 import copy
 from contextlib import suppress
@@ -19,13 +19,7 @@ GRID = (4, 8)
 
 
 def show_start(writer: Any, model: Any, datamodule: CIFAR10DataModule) -> None:
-    """Write the layout of the curves, a grid of training images and the network's graph.
-
-    Args:
-        writer: TensorBoard's SummaryWriter.
-        model: The module that is trained; its network is ``net``, if it has one.
-        datamodule: Its data.
-    """
+    """Write the layout of the curves, a grid of training images and, if the model has a ``net``, its graph."""
     stage = "val" if datamodule.val_size else "test"
     writer.add_custom_scalars(
         {"curves": {name: ["Multiline", [f"train/{name}", f"{stage}/{name}"]] for name in ("loss", "acc")}}
@@ -33,12 +27,12 @@ def show_start(writer: Any, model: Any, datamodule: CIFAR10DataModule) -> None:
     writer.add_figure("training images, augmented", augmented_grid(datamodule))
     if (network := getattr(model, "net", None)) is not None:
         size = datamodule.preprocessing.image_size
-        with suppress(RuntimeError):  # a network that torch.jit cannot trace has no graph to show
+        with suppress(RuntimeError):  # torch.jit cannot trace every network
             writer.add_graph(copy.deepcopy(network).cpu().float().eval(), torch.zeros(1, 3, size, size))
 
 
 def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":
-    """The first training images of epoch 1 as the network sees them, with their labels."""
+    """The first training images of epoch 1 after augmentation, with their labels."""
     data, (rows, columns) = datamodule.train_images, GRID
     sampler = SeededBatchSampler(len(data), min(rows * columns, len(data)), datamodule.seed, shuffle=True)
     images, labels = InMemoryDataset(data, datamodule.transforms(augment=True))[next(iter(sampler))]

@@ -23,21 +23,21 @@ class Trainer(pl.Trainer):
 
     Args:
         run_name: Runs are written to lightning_logs/<run_name>/version_N.
-        accelerator: Where to compute: auto, cpu, gpu, mps.
-        devices: How many devices, or which; auto takes all. Each one works on batches of its own.
-        precision: auto takes bf16 or fp16 where the hardware computes fast in it; or any of Lightning's.
+        accelerator: Hardware to train on: auto, cpu, gpu or mps.
+        devices: Number of devices, or their indices; auto uses all. Each one processes its own batches.
+        precision: auto uses bf16 or fp16 where the hardware is fast at it; or one of Lightning's precisions.
         max_epochs: Epochs to train.
-        logger: True for TensorBoard; false keeps only the checkpoints of a run.
-        callbacks: Callbacks besides this project's own.
+        logger: true logs to TensorBoard; false writes only checkpoints.
+        callbacks: Callbacks in addition to this project's own.
         log_every_n_steps: Steps between two points of the LR and momentum curves.
-        num_sanity_val_steps: Evaluation batches to try before training.
-        limit_train_batches: Training batches per epoch: 1 means one, 1.0 means all, 0.5 half of them.
-        limit_val_batches: Batches of the evaluation after each epoch, likewise.
-        limit_test_batches: Batches of a test, likewise.
+        num_sanity_val_steps: Evaluation batches to run before training, as a check.
+        limit_train_batches: Training batches per epoch: 1 means one, 1.0 all, 0.5 half of them.
+        limit_val_batches: Batches of each evaluation during training, in the same way.
+        limit_test_batches: Batches of a test, in the same way.
         enable_checkpointing: Write checkpoints/last.ckpt after every epoch.
         enable_progress_bar: Show the progress bar.
-        enable_model_summary: Print Lightning's table of the model's parts.
-        default_root_dir: Folder that holds lightning_logs. Default: the current one.
+        enable_model_summary: Print Lightning's model summary.
+        default_root_dir: Folder that contains lightning_logs. Default: the current one.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Trainer(pl.Trainer):
         callbacks: list[pl.Callback] | pl.Callback | None = None,
         log_every_n_steps: int = 1,
         num_sanity_val_steps: int = 0,
-        # again here, since `Union[int, float]` may reach the command line as float first, and 1 batch as 1.0: all
+        # repeated here: jsonargparse may try float first in `Union[int, float]`, and 1 batch would become 1.0, all
         limit_train_batches: int | float | None = None,
         limit_val_batches: int | float | None = None,
         limit_test_batches: int | float | None = None,
@@ -62,12 +62,12 @@ class Trainer(pl.Trainer):
         **kwargs: Any,
     ) -> None:
         self.run_name = run_name
-        if kwargs.get("barebones"):  # Lightning then allows none of these
+        if kwargs.get("barebones"):  # Lightning then refuses all of these
             logger = enable_checkpointing = enable_progress_bar = False
             log_every_n_steps = 0
         precision, self.precision_reason = resolve_precision(str(precision), accelerator)
         if device_kind(accelerator) == "cuda" and kwargs.get("benchmark") is None and not kwargs.get("deterministic"):
-            kwargs["benchmark"] = True  # nearly all batches have one shape: cuDNN may time its algorithms on it
+            kwargs["benchmark"] = True  # nearly all batches have the same shape, so cuDNN can tune for it
         if kwargs.get("overfit_batches"):
             raise UserError("`overfit_batches` is not supported; use `limit_train_batches`")
         if logger is None or logger is True:
@@ -100,7 +100,7 @@ class Trainer(pl.Trainer):
             enable_progress_bar=enable_progress_bar,
             enable_model_summary=enable_model_summary,
             default_root_dir=default_root_dir,
-            use_distributed_sampler=False,  # the data module shards by itself
+            use_distributed_sampler=False,  # the data module shards the images
             plugins=plugins,
             **kwargs,
         )
@@ -118,15 +118,15 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 def tensorboard_logger(root: Path, run_name: str, version: str | None = None) -> TensorBoardLogger:
-    """The logger of a run below ``root``; a new version unless one is named."""
+    """The logger of a run in ``root``: a new version, unless one is given."""
     # absolute, so that a run resumed from another folder still finds its best checkpoint
     return TensorBoardLogger(str(root.resolve() / LOGS), run_name, version, default_hp_metric=False)
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint of this project. Its name tells its state from that of a user's own ModelCheckpoint."""
+    """This project's ModelCheckpoint: under another name, its state is not mixed up with a user's ModelCheckpoint."""
 
 
 def checkpoint_callback(name: str, **kwargs: Any) -> RunCheckpoint:
-    """Keep one checkpoint file, replaced at each save."""
+    """Keep one checkpoint file, which each save replaces."""
     return RunCheckpoint(filename=name, enable_version_counter=False, **{"save_on_train_epoch_end": True, **kwargs})

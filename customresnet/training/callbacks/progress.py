@@ -1,4 +1,4 @@
-"""One progress bar for the whole run, so that its remaining time is the run's."""
+"""One progress bar for the whole run, so that it shows the run's remaining time."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from customresnet.runtime.screen import interactive
 
 
 class RunProgress(TQDMProgressBar):
-    """A bar over all steps of the run with loss, accuracy and LR; no bar where the output is a file."""
+    """A bar over all steps of the run with loss, accuracy and LR; no bar when the output is a file."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=1 if interactive() else 0)
@@ -36,7 +36,7 @@ class RunProgress(TQDMProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         bar = self.train_progress_bar
-        # tqdm redraws at most ten times a second; only then are metrics fetched from the device
+        # tqdm redraws at most ten times a second, and only then are metrics read from the device
         if not bar.disable and bar.update():
             bar.set_postfix(running_metrics(trainer, pl_module))
 
@@ -56,8 +56,8 @@ class RunProgress(TQDMProgressBar):
 def running_metrics(trainer: pl.Trainer, model: Any) -> dict[str, str]:
     """Loss and accuracy of the epoch so far in this process, and the LR.
 
-    Only the first of several processes draws a bar. A metric's own ``compute`` would wait for the others to join, so
-    the unsynchronized one of its class is called.
+    Only the first of several processes draws a bar. A metric's own ``compute`` would wait for the others, so this
+    calls the unsynchronized method of its class.
     """
     metrics = model.metrics["train_"]
     loss, accuracy = (type(metric).compute(metric).item() for metric in (metrics["loss"], metrics["acc"]))

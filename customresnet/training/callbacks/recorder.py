@@ -22,7 +22,7 @@ EPOCH_METRICS = "epoch_metrics"
 
 
 class RunRecorder(pl.Callback):
-    """Record a run. The record travels in the checkpoint, so a resumed run continues its own."""
+    """Record a run. Checkpoints contain the record, so a resumed run continues it."""
 
     def __init__(self) -> None:
         self.reset()
@@ -42,7 +42,7 @@ class RunRecorder(pl.Callback):
         return self._seconds_before + (time.monotonic() - self._clock if self._clock else 0.0)
 
     def stop_clock(self) -> None:
-        """Leave what follows training out of ``seconds``."""
+        """Stop counting ``seconds``, when training ends."""
         self._seconds_before, self._clock = self.seconds, None
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class RunRecorder(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        return "RunLog"  # its first name, by which older checkpoints know it
+        return "RunLog"  # its former name, which older checkpoints contain
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         data = datamodule_of(trainer)
@@ -80,7 +80,7 @@ class RunRecorder(pl.Callback):
         self._lr = group["lr"]
         if isinstance(batch, tuple | list):
             self.images += len(batch[1]) * trainer.world_size
-        # Lightning's LearningRateMonitor would copy both to a GPU, and wait for it, at every step
+        # Lightning's LearningRateMonitor would copy both to a GPU and synchronize at every step
         if trainer.logger and trainer.log_every_n_steps and trainer.global_step % trainer.log_every_n_steps == 0:
             for logger in trainer.loggers:
                 logger.log_metrics({"lr": self._lr, "lr-momentum": momentum_of(group)}, trainer.global_step)
@@ -93,14 +93,14 @@ class RunRecorder(pl.Callback):
             self._record(trainer, trainer.current_epoch + part, ("val/", "test/"))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning keeps the metrics of an older evaluation where this epoch had none
+        # without an evaluation in this epoch, Lightning keeps the metrics of an earlier one
         evaluated = self._evaluated_at == trainer.global_step
         self._record(trainer, trainer.current_epoch + 1, ("train/", "val/", "test/") if evaluated else ("train/",))
         if not math.isfinite(self.rows[-1].get("train/loss", 0.0) if self.rows else 0.0):
             trainer.should_stop = True
 
     def _record(self, trainer: pl.Trainer, epoch: float, stages: tuple[str, ...]) -> None:
-        """Record the metrics of these stages: after an epoch, or at an evaluation within one."""
+        """Record the metrics of these stages, after an epoch or at an evaluation within one."""
         if is_fast_dev_run(trainer) or trainer.barebones:
             return
         metrics = {k: float(v) for k, v in sorted(trainer.callback_metrics.items()) if k.startswith(stages)}

@@ -1,4 +1,4 @@
-"""Choose LRMIN and LRMAX from the losses of an LR range test, and draw the choice."""
+"""Choose LRMIN and LRMAX from the losses of an LR range test, and plot them."""
 
 import math
 import statistics
@@ -21,14 +21,14 @@ BY_HAND = "pass both bounds yourself, for example `lr_max` 3e-3 and `lr_min` 1e-
 
 @dataclass(frozen=True)
 class LRRangeTest:
-    """The LR range test that finds `lr_max` and `lr_min` where they are not given.
+    """The LR range test, which finds `lr_max` and `lr_min` if they are not given.
 
     Args:
-        steps: Optimizer steps, each at a learning rate of its own, evenly spaced on a log scale.
+        steps: Optimizer steps, each with its own learning rate, evenly spaced on a log scale.
         min: First learning rate.
         max: Last learning rate.
         choose: The rule for LRMAX: where the smoothed loss falls fastest, halfway along its longest descent, or a
-            tenth of the LR at its minimum.
+            tenth of the learning rate at its minimum.
     """
 
     steps: int = 100
@@ -52,7 +52,7 @@ class LRRangeResult:
     Attributes:
         lrs: Learning rate of each step.
         losses: Training loss of each step's batch, before the step.
-        smoothed: The losses, smoothed over log LR.
+        smoothed: The losses, smoothed over the log of the learning rate.
         candidates: LRMAX by rule.
         lr_max: The chosen LRMAX.
         lr_min: The chosen LRMIN.
@@ -86,12 +86,7 @@ class LRRangeResult:
 
 @dataclass(frozen=True)
 class RepeatedLRRange:
-    """The same test with several seeds; the suggestion is the median.
-
-    Attributes:
-        seeds: The seed of each test.
-        results: The result of each test.
-    """
+    """The same test with several seeds; the suggestion is the median."""
 
     seeds: list[int]
     results: list[LRRangeResult]
@@ -109,7 +104,7 @@ class RepeatedLRRange:
         return _median([result.lr_min for result in self.results])
 
     def spread(self) -> dict[str, list[float]]:
-        """Lowest and highest value over the seeds, of both bounds and each candidate."""
+        """Lowest and highest value over the seeds, for both bounds and each candidate."""
         values = {
             "lr_max": [result.lr_max for result in self.results],
             "lr_min": [result.lr_min for result in self.results],
@@ -128,7 +123,7 @@ class RepeatedLRRange:
 
 
 def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure":
-    """Loss against LR, raw and smoothed, of one or several tests, with bounds and candidates."""
+    """Loss against LR, raw and smoothed, for one or several tests, with bounds and candidates."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.8), layout="constrained")
@@ -152,7 +147,7 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
     lowest = min(min(result.losses) for result in results)
     highest = max(max(result.smoothed[0], float(np.quantile(result.losses, 0.8))) for result in results)
     height = highest - lowest
-    axes.set_ylim(lowest - 0.05 * height, highest + 0.25 * height)  # a diverging loss would flatten the rest
+    axes.set_ylim(lowest - 0.05 * height, highest + 0.25 * height)  # a diverging loss would hide the rest
     axes.set(xlabel="learning rate (log scale)", ylabel="training loss (cross-entropy)", title="LR range test")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small")
@@ -160,7 +155,7 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
 
 
 def _median(lrs: list[float]) -> float:
-    """The median; of an even number, the geometric mean of the middle two."""
+    """The median; for an even number, the geometric mean of the middle two."""
     return math.exp(statistics.median(map(math.log, lrs))) if len(lrs) % 2 == 0 else statistics.median(lrs)
 
 
@@ -171,7 +166,7 @@ def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest) -> LRR
     twentieth of its whole descent, limited to LRMAX/1000 ... LRMAX/10, and never below the tested range.
 
     Raises:
-        UserError: Too few points, or a loss that diverges at once or never falls.
+        UserError: There are too few points, or the loss diverges immediately or never falls.
     """
     from scipy.ndimage import gaussian_filter1d
 

@@ -1,4 +1,4 @@
-"""Find LRMAX and LRMIN with the LR range test, once or with several seeds, and keep what was measured."""
+"""Find LRMAX and LRMIN with the LR range test, with one or several seeds, and write the results."""
 
 import pytorch_lightning as pl
 import torch
@@ -30,7 +30,7 @@ def find_bounds(
 def find_median_bounds(
     trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule, test: LRRangeTest, repeat: int
 ) -> RepeatedLRRange:
-    """Run the test with ``repeat`` seeds, counted up from the data module's own; the suggestion is the median."""
+    """Run the test with ``repeat`` seeds, starting from the data module's; the suggestion is the median."""
     announce(trainer, f"LR range test with {repeat} seeds: {test.steps} steps, LR {test.min:g} to {test.max:g}")
     first, failure = datamodule.seed, None
     result = RepeatedLRRange([], [])
@@ -41,7 +41,7 @@ def find_median_bounds(
             fresh = model.rebuild() if seed != first else model
             try:
                 found = run_lr_range_test(fresh, datamodule, test, **shared_options(trainer))
-            except UserError as error:  # of this seed only: the others are worth seeing
+            except UserError as error:  # other seeds may succeed
                 failure = error
                 announce(trainer, f"seed {seed}: {error}")
                 continue

@@ -31,14 +31,14 @@ from customresnet.training.probe import probe_trainer
 class RangeTestProbe(pl.LightningModule):
     """A copy of a classifier with a plain optimizer, which records the learning rate and loss of every step.
 
-    The Tuner brings the schedule; of the losses it reports only a moving average.
+    The Tuner sets the schedule, but reports only a moving average of the losses.
     """
 
     def __init__(self, model: ImageClassifier) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
         self.lrs: dict[int, float] = {}
-        self.batch_losses: dict[int, list[Tensor]] = defaultdict(list)  # several where gradients are accumulated
+        self.batch_losses: dict[int, list[Tensor]] = defaultdict(list)  # several if gradients are accumulated
 
     def configure_optimizers(self) -> Optimizer:
         return self.model.new_optimizer(fused=can_fuse_optimizer(self))
@@ -65,13 +65,13 @@ def run_lr_range_test(
     test: LRRangeTest,
     **options: Any,
 ) -> LRRangeResult:
-    """Run the test with Lightning's Tuner, on a copy of the model and a Trainer of its own: it leaves no trace.
+    """Run the test with Lightning's Tuner on a copy of the model, so that the model does not change.
 
     Args:
         model: The classifier to measure.
         datamodule: Its data.
-        test: The test's options.
-        options: What the Trainer must share with the run's own, such as the precision (see ``shared_options``).
+        test: The options of the test.
+        options: The options of the probe's Trainer (``shared_options``).
 
     Raises:
         UserError: No bounds can be chosen from the curve; the message says what to pass.
@@ -80,9 +80,9 @@ def run_lr_range_test(
     probe = RangeTestProbe(model)
     datamodule.setup("fit")
     images = test.steps * options.get("accumulate_grad_batches", 1) * datamodule.batch_size
-    # the Tuner stops at max_epochs: small data need as many as the steps take
+    # the Tuner stops at max_epochs, and small data sets need several epochs
     epochs = math.ceil(images / len(datamodule.train_images)) + 1
-    # in a log file the Tuner's progress bar would leave a line for every step
+    # in a log file, the Tuner's progress bar would add a line for every step
     quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
     with probe_trainer(max_epochs=epochs, **options) as trainer, quiet:
         Tuner(trainer).lr_find(
@@ -91,7 +91,7 @@ def run_lr_range_test(
             min_lr=test.min,
             max_lr=test.max,
             num_training=test.steps,
-            update_attr=False,  # this project has rules of its own
+            update_attr=False,  # this project has its own rules
         )
     lrs, losses = probe.curve()
     finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))

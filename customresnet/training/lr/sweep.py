@@ -1,6 +1,6 @@
 """LR sweep: train a new network at each of several constant learning rates, and compare the accuracies.
 
-The LR range test needs one network whose LR rises; the sweep costs a short training per point.
+The LR range test trains one network with a rising LR; the sweep trains a network per point.
 """
 
 import json
@@ -30,16 +30,7 @@ Spacing = Literal["linear", "log"]
 
 @dataclass(frozen=True)
 class LRSweep:
-    """The learning rates to try, and how long to train at each.
-
-    Attributes:
-        points: Number of learning rates.
-        start: The lowest.
-        end: The highest.
-        spacing: Even steps (linear) or even ratios (log) from one to the next.
-        epochs: Epochs to train at each.
-        steps: Optimizer steps to train at each, instead of epochs.
-    """
+    """The learning rates to try, and how long to train at each; see the parameters of ``lr_sweep``."""
 
     points: int = 20
     start: float = 1e-4
@@ -72,13 +63,7 @@ class LRSweep:
         return self.steps if self.steps is not None else max(1, round(self.epochs * steps_per_epoch))
 
     def flags(self, model: ImageClassifier, datamodule: CIFAR10DataModule, options: dict[str, Any]) -> dict[str, Any]:
-        """Every option that the points depend on, by flag.
-
-        Args:
-            model: The classifier, for its options.
-            datamodule: The data module, for its options.
-            options: The options of the probe's Trainer (``shared_options``).
-        """
+        """Every option that the points depend on, by flag. ``options`` are those of the probe's Trainer."""
         parts = ("source", "root", "batch_size", "val_size", "train_size")
         data = (*parts, "mean", "std", "image_size", "augment", "engine", "seed")
         values = {f"--data.{name}": getattr(datamodule, name) for name in data}
@@ -133,14 +118,8 @@ def train_at(
 ) -> tuple[LRPoint, ImageClassifier]:
     """Train a new network at one constant learning rate.
 
-    Every point starts from the same weights, the seed's, and sees the same batches.
-
-    Args:
-        lr: The learning rate.
-        model: The classifier, for its options; it does not change.
-        datamodule: The data, set up.
-        steps: Optimizer steps.
-        options: The options of the probe's Trainer (``shared_options``).
+    Every point starts from the same weights and trains on the same batches. ``model`` only provides its options;
+    ``options`` are those of the probe's Trainer (``shared_options``).
 
     Returns:
         The point, and the classifier trained for it.
@@ -165,13 +144,13 @@ def measure_points(
     options: dict[str, Any],
     parallel: int = 1,
 ) -> Iterator[LRPoint]:
-    """Measure points, ``parallel`` at a time in processes of their own, and yield each when it is finished."""
+    """Measure points, ``parallel`` at a time in separate processes, and yield each when it is finished."""
     if parallel == 1 or len(lrs) == 1:
         for lr in lrs:
             yield train_at(lr, model, datamodule, steps, options)[0]
         return
     processes = min(parallel, len(lrs))
-    datamodule.trainer = None  # the images travel through shared memory, a Trainer cannot
+    datamodule.trainer = None  # images are passed in shared memory, but a Trainer cannot be passed
     pool = ProcessPoolExecutor(
         processes,
         mp_context=torch.multiprocessing.get_context("spawn"),

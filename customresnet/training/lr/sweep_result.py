@@ -23,7 +23,7 @@ class LRPoint:
         lr: The learning rate.
         train_acc: Accuracy on the training batches of the last quarter of the steps, each before its step.
         train_loss: Mean loss of these batches.
-        val_acc: Accuracy on the held-out images afterwards; None without held-out images.
+        val_acc: Accuracy on the held-out images after training; None without held-out images.
         images: Number of training images behind ``train_acc``.
         val_images: Number of held-out images behind ``val_acc``.
         diverged: Whether the loss became infinite or NaN; accuracies and loss are then None.
@@ -39,7 +39,7 @@ class LRPoint:
 
     @property
     def score(self) -> float:
-        """The accuracy to compare points by: validation if there is one, else training."""
+        """The accuracy that ranks points: validation if available, else training."""
         if self.diverged or self.train_acc is None:
             return -math.inf
         return self.train_acc if self.val_acc is None else self.val_acc
@@ -47,7 +47,7 @@ class LRPoint:
 
 @dataclass
 class LRSweepResult:
-    """The points measured so far and, once complete, the bounds they suggest.
+    """The points measured so far and, when complete, the bounds they suggest.
 
     Attributes:
         flags: Every option that the points depend on, by flag.
@@ -85,7 +85,7 @@ class LRSweepResult:
         return self.best.lr / 10 if self.best else None
 
     def doubts(self) -> list[str]:
-        """Reasons to distrust the suggestion."""
+        """Reasons to doubt the suggestion."""
         if self.best is None:
             return ["every learning rate diverged: lower `start` and `end`"]
         doubts = []
@@ -124,7 +124,7 @@ class LRSweepResult:
         return cls(saved["flags"], saved["lrs"], saved["steps"], [LRPoint(**point) for point in saved["points"]])
 
     def refuse_other_flags(self, flags: dict[str, Any]) -> None:
-        """Raise a UserError that names every flag that differs from those the sweep was started with."""
+        """Raise a UserError that names every flag that differs from the sweep's own."""
         differences = [
             f"{flag}: received {flags.get(flag)}, but the sweep was started with {self.flags.get(flag)}"
             for flag in {**self.flags, **flags}
@@ -162,7 +162,7 @@ class LRSweepResult:
             title=f"LR sweep: a fresh network for {self.steps} steps at each of {len(self.points)} learning rates",
         )
         highest = max((max(p.train_acc or 0.0, p.val_acc or 0.0) for p in good), default=1.0)
-        axes.set_ylim(-0.02, 1.15 * highest)  # from 0, so that a flat curve looks flat
+        axes.set_ylim(-0.02, 1.15 * highest)  # from 0, so that small differences look small
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
         return figure
