@@ -107,7 +107,7 @@ def notebook(steps: int, batch_size: int = 512, workers: int = 0) -> dict[str, f
 
 
 def bare(steps: int, batch_size: int = 512, compile: bool = False, width: int = 64) -> dict[str, float]:
-    """The fastest loop that we could write without Lightning: network, batches and precision of ``fit``, no metrics."""
+    """The fastest loop that we could write without Lightning: as ``fit``, but without metrics."""
     keep_freed_memory()
     network: nn.Module = CustomResNet(width=width).to(memory_format=torch.channels_last)
     if compile:

@@ -3,7 +3,7 @@
     make bench             # 20 minutes on two cores with bf16, 39 without
     make bench QUICK=1     # small batches, one round, nothing compiled
 
-Every measurement runs in its own process. A round runs all of them in turn, so that a change of the machine's load
+Every measurement runs in its own process. A round runs all of them in turn, so that a change in the machine's load
 affects all alike. Only ratios within a run are meaningful, and they are computed per round. Results go to a JSON file.
 """
 

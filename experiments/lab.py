@@ -5,7 +5,7 @@
 
 A plan (experiments/plans/NAME.yaml) lists cells: a name, and the flags of ``fit`` that it adds to the plan's own. Every
 cell trains with every seed, all cells of the first seed first. A finished run is one JSON line in
-experiments/results/NAME.jsonl: flags, seed, commit, metrics of every epoch, result and PFLOP. The runs lie in
+experiments/results/NAME.jsonl: flags, seed, commit, metrics of every epoch, result and PFLOP. The runs are in
 ``--work``. ``run`` can be interrupted at any moment and started again: it skips finished runs and resumes unfinished
 ones. All other flags are passed to ``fit``.
 """
@@ -95,7 +95,7 @@ def train(cell: Cell, folder: Path, deadline: float, data: list[str]) -> bool:
     if last_checkpoint(version).is_file():
         words = ["--ckpt_path", str(version)]
     else:
-        shutil.rmtree(folder, ignore_errors=True)  # nothing of it can be resumed
+        shutil.rmtree(folder, ignore_errors=True)  # it has no checkpoint to resume
         words = [*cell.common, *cell.own, *data, "--seed_everything", str(cell.seed), "--trainer.run_name", "lab"]
         words += ["--trainer.default_root_dir", str(folder)]
     if deadline - time.monotonic() < 1:
@@ -156,7 +156,7 @@ def pflop(checkpoint: dict[str, Any], config: dict[str, Any], result: dict[str, 
 
 
 def table(name: str) -> str:
-    """Accuracy of every cell as a Markdown table: n, mean and standard deviation, difference to the first cell."""
+    """Accuracy of every cell as a Markdown table: n, mean and standard deviation, difference from the first cell."""
     rows = read_results(name)
     cells: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for row in rows:

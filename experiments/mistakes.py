@@ -2,10 +2,10 @@
 
     python -m experiments.mistakes --source folder --root cifar10.zip
 
-Each variant is the same short run with one mistake. The mistakes are made here, by overriding, since the package has no
-options for them. The control has no mistake, but uses the other transform backend, with its own random stream. Each
-variant is trained with several seeds. Its cost is the mean difference in accuracy from the baseline, paired by seed.
-Results are written to a JSON file after every run, and the same command resumes an interrupted ablation.
+Each variant is the same short run with one mistake. The mistakes are implemented here by overriding methods, since the
+package has no options for them. The control has no mistake, but uses the other transform backend, with its own random
+stream. Each variant is trained with several seeds. Its cost is the mean difference in accuracy from the baseline,
+paired by seed. Results are written to a JSON file after every run; the same command resumes an interrupted ablation.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its checkpoints, what it recorded, and weights to share."""
+"""A run on disk: its folder, its checkpoints, its records, and weights to share."""

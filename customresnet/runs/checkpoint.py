@@ -12,7 +12,7 @@ from customresnet.runs.folders import WEIGHTS_SUFFIX
 from customresnet.runtime.errors import UserError
 
 FORMAT = 1
-"""Version of what a checkpoint of this project holds besides Lightning's own entries."""
+"""Version of what a checkpoint of this project contains besides Lightning's own entries."""
 FORMAT_KEY = "customresnet_format"
 
 PREFIX = "net."
@@ -22,7 +22,7 @@ NEEDED = {"hyper_parameters", "preprocessing", "state_dict"}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint, or a weights file, of this project on the CPU; nothing in it is executed.
+    """Load a checkpoint or weights file of this project on the CPU, without executing code from it.
 
     Raises:
         UserError: It is truncated, not a checkpoint of this project, or of a newer format.
@@ -31,7 +31,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return weights.read_weights(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # arbitrary bytes make the unpickler raise anything
+    except Exception as error:  # the unpickler may raise anything on arbitrary bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"`ckpt_path` {path} is truncated or not a checkpoint ({reason[:100]})") from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= NEEDED:
@@ -44,7 +44,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def check_format(checkpoint: dict[str, Any]) -> None:
     """Raise a UserError if a newer version of this package wrote the checkpoint."""
-    version = checkpoint.get(FORMAT_KEY, 0)  # 0: before formats were counted
+    version = checkpoint.get(FORMAT_KEY, 0)  # 0: from before formats were numbered
     if version > FORMAT:
         raise UserError(
             f"`ckpt_path`: the checkpoint has format {version}, this package reads up to {FORMAT}: update customresnet"

@@ -1,4 +1,4 @@
-"""Read and write the files that a run records. ``RunRecord`` reads them all and tolerates damage."""
+"""Read and write the files that a run records. ``RunRecord`` reads them all, even if some are damaged."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ EpochMetrics = dict[str, float]
 
 
 def read_metrics(text: str) -> list[EpochMetrics]:
-    """The rows of a epochs.csv, each without its empty cells."""
+    """The rows of an epochs.csv, without empty cells."""
     return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(text.splitlines())]
 
 

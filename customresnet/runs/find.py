@@ -15,7 +15,7 @@ MARKS = (CONFIG, RESULT, METRICS, OLD_METRICS)
 
 
 def find_runs(given: Iterable[str]) -> list[RunRecord]:
-    """Read every run that these paths name, each once.
+    """Read every run that the paths name, each once.
 
     Args:
         given: Run folders, checkpoints, folders that contain runs, and ``pretrained``.

@@ -1,4 +1,4 @@
-"""Where runs lie: ``lightning_logs/<name>/version_N/``, with checkpoints, and result.json once finished."""
+"""Where runs are stored: ``lightning_logs/<name>/version_N/``, with checkpoints and the run's records."""
 
 import json
 import re
@@ -13,12 +13,12 @@ LAST = "last.ckpt"
 WEIGHTS_SUFFIX = ".safetensors"
 PRETRAINED = "pretrained"
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained" / "advanced_net.safetensors"
-"""The weights that come with the package; `ckpt_path` calls them ``pretrained``."""
+"""The weights included in the package: `ckpt_path` ``pretrained``."""
 
 CONFIG, RESULT, METRICS, LR_FIND = "config.yaml", "result.json", "epochs.csv", "lr_find.json"
 """The files that a run records."""
 OLD_METRICS = "metrics.csv"
-"""What older runs call ``METRICS``; CSVLogger writes a file of its own by this name."""
+"""Name of ``METRICS`` in older runs; also that of CSVLogger's file."""
 
 
 def versions(root: Path, name: str) -> list[Path]:
@@ -29,12 +29,12 @@ def versions(root: Path, name: str) -> list[Path]:
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """The path of a run's newest checkpoint, whether it exists or not."""
+    """The path of a run's newest checkpoint, which may not exist."""
     return folder / CHECKPOINTS / LAST
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has ended for good, so there is nothing to resume. A damaged result.json counts as finished."""
+    """Whether a run has ended for good and cannot be resumed. A damaged result.json counts as finished."""
     if not (folder / RESULT).is_file():
         return False
     try:
@@ -47,7 +47,7 @@ def is_finished(folder: Path) -> bool:
 def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfinished: bool = False) -> Path:
     """The checkpoint that `ckpt_path` names: a file, a run's folder, ``last``, ``best``, ``hpc`` or ``pretrained``.
 
-    ``best`` is the best checkpoint of the newest run that held images out, ``hpc`` the one that Lightning writes when
+    ``best`` is the best checkpoint of the newest run with held-out images, ``hpc`` the one that Lightning writes when
     SLURM ends a job.
 
     Args:
@@ -97,9 +97,9 @@ def _newest_checkpoint(which: str, root: Path, name: str | None, unfinished: boo
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """The folder of the run that a checkpoint belongs to; a checkpoint outside a run belongs to its own folder.
+    """The folder of a checkpoint's run, or the folder that contains a checkpoint outside a run.
 
-    Files about the weights that come with the package go to ``lightning_logs/pretrained``, not into the package.
+    For the weights included in the package it is ``lightning_logs/pretrained``, so that nothing is written there.
     """
     folder = checkpoint.resolve().parent
     if folder == SHIPPED.parent:

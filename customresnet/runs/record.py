@@ -1,4 +1,4 @@
-"""What a run recorded about itself: finished or not, complete or damaged."""
+"""What a run recorded, whether it is finished or not, complete or damaged."""
 
 import csv
 import math
@@ -19,12 +19,12 @@ from customresnet.runs.result import Evaluation
 from customresnet.runtime.errors import UserError
 
 DAMAGED = (OSError, ValueError, TypeError, csv.Error, yaml.YAMLError)
-"""What reading a damaged file raises."""
+"""The exceptions that reading a damaged file raises."""
 
 
 @dataclass
 class RunRecord:
-    """What is known of a run without running its network.
+    """What is known about a run without running its network.
 
     Attributes:
         name: A short name, unique among the runs read together.
@@ -66,10 +66,10 @@ class RunRecord:
 
     @classmethod
     def from_checkpoint(cls, path: Path, name: str) -> "RunRecord":
-        """What is known from a checkpoint alone, without its run's results; a weights file holds those too."""
+        """What a checkpoint alone tells, without its run's results; a weights file contains those too."""
         checkpoint = read_checkpoint(path)
         run = cls.beside(path, checkpoint, name)
-        if path.parent.name == CHECKPOINTS:  # not its last one, but of the same recipe
+        if path.parent.name == CHECKPOINTS:  # not the last one, but of the same recipe
             run.result, run.metrics = {}, []
         run.config = run.config or {"model": checkpoint["hyper_parameters"]}
         run.result = run.result or {"epochs": checkpoint.get("epoch", -1) + 1}
@@ -78,13 +78,7 @@ class RunRecord:
 
     @classmethod
     def beside(cls, path: Path, checkpoint: dict[str, Any], name: str = "") -> "RunRecord":
-        """What the run of a checkpoint recorded: in its folder, or in the checkpoint itself if that is a weights file.
-
-        Args:
-            path: The checkpoint's path.
-            checkpoint: The checkpoint, as ``read_checkpoint`` gives it.
-            name: A name for the run.
-        """
+        """What the run of a checkpoint recorded: in its folder, or in the checkpoint itself if it is a weights file."""
         in_place = path.parent.name == CHECKPOINTS
 
         def read(record: RecordName) -> Any:
@@ -118,7 +112,7 @@ class RunRecord:
 
     @property
     def network(self) -> str | None:
-        """The network's name, with its width unless that is the network's default."""
+        """The network's name, with its width unless it is the default."""
         network, width = _entry(self.config, "model", "network"), _number(self.config, "model", "width")
         try:
             name = network_name(network)
@@ -129,7 +123,7 @@ class RunRecord:
 
     @property
     def parameters(self) -> int | None:
-        """The network's parameters; counted here if the run did not record them."""
+        """The number of parameters; counted here if the run did not record it."""
         recorded = _number(self.result, "parameters")
         model: Any = self.config.get("model")
         if recorded is not None:
@@ -186,12 +180,12 @@ class RunRecord:
         return Evaluation(self.watched, values[-1])
 
     def series(self, column: str) -> tuple[list[float], list[float]]:
-        """The epochs that have a value in a column of epochs.csv, and these values."""
+        """The epochs with a value in a column of epochs.csv, and these values."""
         rows = [row for row in self.metrics if {"epoch", column} <= row.keys()]
         return [row["epoch"] for row in rows], [row[column] for row in rows]
 
 
-# ---------------------------------------------------------------------------------- a damaged file may contain anything
+# a damaged file may contain anything
 
 
 def _mapping(value: Any) -> dict[str, Any]:

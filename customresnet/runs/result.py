@@ -34,14 +34,14 @@ Result = TypedDict(
     },
     total=False,
 )
-"""The content of result.json. Metrics that are not finite are None.
+"""The content of result.json. Non-finite metrics are None.
 
 ``ended`` says why: completed, early_stopping, diverged (the loss is not finite), max_time, interrupted, or stopped.
-After the first three a run is finished, after the others it can be resumed. Older results lack it: they are completed.
+After the first three, a run is finished; after the others, it can be resumed. Older results lack ``ended``: completed.
 """
 
 FINISHED = ("completed", "early_stopping", "diverged")
-"""Endings after which there is nothing to resume."""
+"""Endings after which a run cannot be resumed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Weights to share: one safetensors file with the weights, recipe and results of a run. Loading it runs no code."""
+"""Weights to share: a safetensors file with the weights, recipe and results of a run. Loading it runs no code."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 VERSION = "pytorch-lightning_version"
 
 METADATA = ("hyper_parameters", "preprocessing", "epoch", "global_step", "config", "result", "metrics")
-"""What the file holds besides the weights, each as JSON."""
+"""What the file contains besides the weights, each as JSON."""
 
 
 def read_weights(path: Path) -> dict[str, Any]:
@@ -39,20 +39,16 @@ def read_weights(path: Path) -> dict[str, Any]:
 def write_weights(path: Path, checkpoint: dict[str, Any], record: "RunRecord", source: str | None = None) -> str:
     """Write the weights of a finished run with its data, recipe and results.
 
-    Args:
-        path: File to write.
-        checkpoint: The run's checkpoint.
-        record: What the run recorded, complete.
-        source: Name of the data set, where ``folder`` would say too little.
+    ``source`` names the data set, for example instead of ``folder``.
 
     Returns:
-        A description of the weights, which the file holds too.
+        A description of the weights, which the file contains too.
     """
     from safetensors.torch import save_file
 
     config, result, metrics = record.config, record.result, record.metrics
     source = source or checkpoint["preprocessing"]["source"]
-    # paths mean nothing on another machine
+    # paths are meaningless on another machine
     data = {**config["data"], "source": source, "root": None}
     config = {**config, "data": data, "trainer": {**config["trainer"], "default_root_dir": None}}
     content = {
