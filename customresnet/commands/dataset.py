@@ -27,7 +27,7 @@ def dataset(
 
     Args:
         data: The images.
-        ckpt_path: Checkpoint for sample predictions: last, pretrained, a checkpoint or a run's folder. Default: none.
+        ckpt_path: Checkpoint for sample predictions: last, best, pretrained, a checkpoint, or a run's folder.
         output: Folder to write to. Default: dataset/<source>.
         samples: Images of each class.
         augmented: Augmented versions of one image.

@@ -25,7 +25,7 @@ def validate(
     """Evaluate a checkpoint on its run's held-out images, or on the test images if there are none.
 
     Args:
-        ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
+        ckpt_path: last or best (of the newest run of this name), a checkpoint, or a run's folder.
     """
     return _evaluate("validate", model, datamodule, trainer or Trainer(), ckpt_path)
 
@@ -39,7 +39,7 @@ def test(
     """Evaluate a checkpoint on all test images.
 
     Args:
-        ckpt_path: last (the newest run of this name), a checkpoint or a run's folder.
+        ckpt_path: last or best (of the newest run of this name), a checkpoint, or a run's folder.
     """
     return _evaluate("test", model, datamodule, trainer or Trainer(), ckpt_path)
 

@@ -22,7 +22,7 @@ def export(
     """Write a finished run's weights, with their recipe and results, to one file.
 
     Args:
-        ckpt_path: last (the newest run), a checkpoint or a run's folder.
+        ckpt_path: last or best (of the newest run), a checkpoint, or a run's folder.
         format: File format. safetensors contains only tensors and text, no code.
         output: File to write. Default: <network>.safetensors in the run's folder.
         source: Name of the data set to record in the file. Default: the run's source.

@@ -25,7 +25,7 @@ def predict(images: list[Path] | None = None, top_k: int = 3, ckpt_path: str | N
     Args:
         images: Image files, or folders of them.
         top_k: Number of classes to show per image.
-        ckpt_path: last (the newest run), a checkpoint, a run's folder, or pretrained.
+        ckpt_path: last or best (of the newest run), pretrained, a checkpoint, or a run's folder.
     """
     if ckpt_path is None:
         raise UserError("predict needs `ckpt_path`: last, a checkpoint, a run's folder, or pretrained")

@@ -17,7 +17,7 @@ def report(
     """Report on a run on one self-contained page: recipe, accuracy, curves, mistakes, Grad-CAM, architecture.
 
     Args:
-        ckpt_path: last (the newest run), pretrained, a checkpoint, or a run's folder.
+        ckpt_path: last or best (of the newest run), pretrained, a checkpoint, or a run's folder.
         data: The test images.
         gallery: The images that the report shows.
         output: Folder to write to. Default: report/ in the run's folder.

@@ -176,7 +176,7 @@ def test_another_checkpoint_of_a_run_has_its_own_page(run, copied):
     outcome = run("report", "--ckpt_path", str(copied / "checkpoints/best.ckpt"), "--gallery.images", "1")
     assert outcome.code == 0, outcome.err
     page = (copied / "report_best/index.html").read_text()
-    assert "This is the network after step 12. The time and speed below are those of the whole run of 24" in page
+    assert "This is the network after step 12. The time and speed below are for the whole run of 24" in page
     assert "<svg" in section(page, "gradcam_right")
 
 
