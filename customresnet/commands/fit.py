@@ -57,7 +57,7 @@ def fit(
     trainer = trainer or Trainer()
     require_own_processes(trainer)
     if trainer.current_epoch > 0:
-        raise UserError(f"this trainer has trained {trainer.current_epoch} epochs already: create a new Trainer")
+        raise UserError(f"this Trainer has already trained {trainer.current_epoch} epochs: create a new Trainer")
     recorder = find_recorder(trainer)
     recorder.reset()
     checkpoint = resume_run(trainer, ckpt_path) if ckpt_path else None

@@ -29,7 +29,7 @@ def check_options(data: "CIFAR10DataModule") -> None:
     if data.engine == "batch":
         BatchBackend(data.augment, data.mean, data.std, size)  # raises a UserError for an unsupported step
         if data.num_workers not in (0, "auto"):
-            raise UserError(f"`engine` batch needs no workers; received `num_workers` {data.num_workers}")
+            raise UserError(f"`engine` batch does not use workers; received `num_workers` {data.num_workers}")
 
 
 def check_batch_size(batch_size: int, images: int) -> None:

@@ -138,7 +138,7 @@ def check_network(network: nn.Module, num_classes: int, image_size: int) -> None
         with torch.no_grad():
             logits = network.eval()(images)
     except Exception as error:
-        raise UserError(f"`network` {name} does not take images {tuple(images.shape)}: {error}") from error
+        raise UserError(f"`network` {name} does not accept images {tuple(images.shape)}: {error}") from error
     finally:
         network.train(training)
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):

@@ -15,10 +15,7 @@ MARKS = (CONFIG, RESULT, METRICS, OLD_METRICS)
 
 
 def find_runs(given: Iterable[str]) -> list[RunRecord]:
-    """Read every run that the paths name, each once.
-
-    Args:
-        given: Run folders, checkpoints, folders that contain runs, and ``pretrained``.
+    """Read every run in run folders, checkpoints, folders that contain runs, and ``pretrained``, each once.
 
     Raises:
         UserError: A path does not exist or contains no run, or a checkpoint on its own is damaged.

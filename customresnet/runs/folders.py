@@ -51,9 +51,9 @@ def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfi
     SLURM ends a job.
 
     Args:
-        ckpt_path: What the user gave.
-        root: Folder that holds lightning_logs.
-        name: For ``last``, only runs of this name; None means any.
+        ckpt_path: The user's value.
+        root: Folder that contains lightning_logs.
+        name: For ``last`` and ``best``, only runs of this name; None means any.
         unfinished: Find a run to resume: ``last`` is then the newest unfinished run.
 
     Raises:

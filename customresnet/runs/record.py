@@ -29,10 +29,8 @@ class RunRecord:
     Attributes:
         name: A short name, unique among the runs read together.
         path: The run's folder, or a checkpoint on its own.
-        config: Its config.yaml; {} if there is none.
-        result: Its result.json; {} if there is none.
+        config, result, lr_find: Its config.yaml, result.json and lr_find.json; {} if missing.
         metrics: The rows of its epochs.csv, without missing and non-finite values.
-        lr_find: Its lr_find.json; {} if there is none.
         remarks: What is missing, damaged or special.
     """
 

@@ -46,13 +46,9 @@ FINISHED = ("completed", "early_stopping", "diverged")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An accuracy that a run recorded.
+    """The last accuracy that a run recorded, and the number of images. Unknown values are None.
 
-    Attributes:
-        stage: ``test``, or ``val`` for a run with held-out images that has not evaluated the test set yet.
-        accuracy: Of the last evaluation; None if there was none.
-        correct: Number of correct images; None if unknown.
-        images: Number of images; None if unknown.
+    ``stage`` is ``test``, or ``val`` for a run with held-out images that has not evaluated the test set yet.
     """
 
     stage: str

@@ -17,15 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The schedule of one run.
+    """The learning rate and momentum (beta1 for Adam) of each step of a run.
 
-    Attributes:
-        policy: The learning-rate policy.
-        steps_per_epoch: Optimizer steps per epoch.
-        lr: Learning rate of each step.
-        momentum: Momentum (beta1 for Adam) of each step.
-        momentum_name: ``beta1`` or ``momentum``.
-        assumed: Bounds that were neither given nor measured; an assumed LRMAX is 1.
+    ``assumed`` are the bounds that were neither given nor measured; an assumed LRMAX is 1.
     """
 
     policy: Policy

@@ -26,7 +26,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     if lr_max is not None and lr_min is not None and lr_max < lr_min:
         raise UserError(f"`lr_max` {lr_max:g} is below `lr_min` {lr_min:g}")
     if momentum is not None and not 0 <= momentum[0] <= momentum[1] < 1:
-        raise UserError(f"`momentum` is lowest and highest, from 0 to below 1; received {list(momentum)}")
+        raise UserError(f"`momentum` must be a lowest and a highest value, in [0, 1); received {list(momentum)}")
     if not 1 <= options["final_div_factor"] < math.inf:
         raise UserError(f"`final_div_factor` must be at least 1; received {options['final_div_factor']}")
     if not 0 < options["cycle_gamma"] <= 1:
@@ -50,7 +50,7 @@ def _refuse_options_of_other_policies(options: Mapping[str, Any]) -> None:
 def check_schedule(options: Mapping[str, Any], epochs: float) -> None:
     """Raise a UserError if a run of ``epochs`` has no end, nothing to train, or never reaches LRMAX."""
     if not math.isfinite(epochs):
-        raise UserError("the learning-rate policy needs an end: pass `max_epochs` or `max_steps`")
+        raise UserError("the learning-rate policy needs the length of the run: pass `max_epochs` or `max_steps`")
     if epochs <= 0:
         raise UserError("there is nothing to train: `max_epochs` or `max_steps` is 0")
     for name in ("peak_epoch", "half_cycle"):

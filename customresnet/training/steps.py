@@ -24,7 +24,7 @@ def steps_per_epoch(trainer: pl.Trainer, images: int, batch_size: int) -> int:
     """Optimizer steps in an epoch of ``images`` training images."""
     batches = count_batches(images, batch_size, trainer.limit_train_batches, trainer.world_size)
     if batches < 1:
-        raise UserError(f"`limit_train_batches` {trainer.limit_train_batches} leaves no training batch")
+        raise UserError(f"`limit_train_batches` {trainer.limit_train_batches} leaves no training batches")
     return math.ceil(batches / trainer.accumulate_grad_batches)
 
 

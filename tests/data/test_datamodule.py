@@ -314,7 +314,7 @@ def test_images_that_have_not_been_read_raise():
         ({"train_size": 5}, "`train_size` 5 does not fit the 1437 training images of 10 classes"),
         ({"train_size": 1300, "val_size": 200}, "choose from 10 to 1227, or 1237"),
         ({"num_workers": -1}, "`num_workers` must be at least 0, or auto; received -1"),
-        ({"num_workers": 2, "engine": "batch"}, "`engine` batch needs no workers; received `num_workers` 2"),
+        ({"num_workers": 2, "engine": "batch"}, "`engine` batch does not use workers; received `num_workers` 2"),
         (
             {"engine": "batch", "augment": Augmentation(gray=0.1)},
             "`engine` batch does not support `augment.gray`; received 0.1",

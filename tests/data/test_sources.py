@@ -104,7 +104,7 @@ def no_image(tree: Path) -> None:
         (lambda tree: shutil.rmtree(tree / "test/owl"), r"different classes \(only in train: owl\)"),
         (broken_image, r"cannot read the image .*train/dog/2\.png"),
         (no_image, r"cannot read the image .*train/dog/2\.png"),
-        (lambda tree: shutil.rmtree(tree / "test"), r"holds no \{train,test\}/<class>/"),
+        (lambda tree: shutil.rmtree(tree / "test"), r"contains no \{train,test\}/<class>/"),
         (one_class, "only the class cat"),
         (shutil.rmtree, "`root` .* does not exist"),
     ],
@@ -119,7 +119,7 @@ def test_an_invalid_folder_raises(tmp_path, damage, message):
 def test_two_data_sets_in_one_folder_are_not_merged(tmp_path):
     for name in ("v1", "v2"):
         make_tree(tmp_path / "both" / name)
-    with pytest.raises(UserError, match="several data sets: 'v1', 'v2'; choose one of them"):
+    with pytest.raises(UserError, match="several data sets: 'v1', 'v2'; choose one"):
         sources.load("folder", tmp_path / "both", "train")
     assert len(sources.load("folder", tmp_path / "both/v1", "train")) == 12
 

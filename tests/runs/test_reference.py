@@ -45,6 +45,6 @@ def test_its_metrics_agree_with_its_schedule_and_result():
 
 def test_the_readme_quotes_it():
     result, readme = read_json(REFERENCE / "result.json"), (ROOT / "README.md").read_text()
-    assert f"**{result['test/correct'] / 100:.2f} %** ({result['test/correct']:,} of 10,000" in readme
+    assert f"**{result['test/correct'] / 100:.2f}%** ({result['test/correct']:,} of 10,000" in readme
     for name in ("lr_max", "lr_min"):
         assert f"{result[name]:.2e}".replace("e-0", "e-") in readme

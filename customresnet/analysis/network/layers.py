@@ -83,7 +83,7 @@ def profile(network: nn.Module, image_size: int = 32) -> NetworkProfile:
             failure = error
     else:
         reason = next(iter(str(failure).splitlines()), type(failure).__name__)
-        raise UserError(f"{name} does not take images of `image_size` {image_size} ({reason})") from failure
+        raise UserError(f"{name} does not accept images of `image_size` {image_size} ({reason})") from failure
     fields = receptive_fields(network, image_size, device)
     by_path = {path: iter(outputs) for path, outputs in fields.layers.items()}
     layers = []

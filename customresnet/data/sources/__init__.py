@@ -22,13 +22,10 @@ def download(source: SourceName, root: Path | None) -> None:
 
 
 def load(source: SourceName, root: Path | None, split: Split, image_size: int | None = None) -> LabelledImages:
-    """Read one split of a source. Nothing is downloaded.
+    """Read one split of a source, without downloading it.
 
-    Args:
-        source: Name of the source.
-        root: Folder of the CIFAR archive, or the directory or .zip of ``folder``.
-        split: Split to read.
-        image_size: Side in pixels to resize to. None accepts 32x32 images only.
+    ``root`` is the folder of the CIFAR archive, or the directory or .zip of ``folder``. Images are resized to
+    ``image_size`` pixels per side; None accepts 32x32 images only.
 
     Raises:
         UserError: The images are missing or cannot be read.

@@ -101,8 +101,8 @@ def _find_images(names: Iterable[str], root: Path | None) -> Tree:
     if len(complete) == 1:
         return next(iter(complete.values()))
     if complete:
-        raise UserError(f"`root` {root} holds several data sets: {', '.join(map(repr, complete))}; choose one of them")
-    raise UserError(f"`root` {root} holds no {{train,test}}/<class>/*.{{png,jpg,jpeg}}")
+        raise UserError(f"`root` {root} contains several data sets: {', '.join(map(repr, complete))}; choose one")
+    raise UserError(f"`root` {root} contains no {{train,test}}/<class>/*.{{png,jpg,jpeg}}")
 
 
 def _common_classes(tree: Tree, root: Path | None) -> list[str]:

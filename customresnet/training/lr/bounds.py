@@ -39,7 +39,7 @@ class LRRangeTest:
     def check(self) -> None:
         if not 0 < self.min < self.max:
             raise UserError(
-                f"`lr_find.min` and `lr_find.max` must be positive and rising; received {self.min:g} and {self.max:g}"
+                f"`lr_find.min` must be positive and below `lr_find.max`; received {self.min:g} and {self.max:g}"
             )
         if self.steps < MIN_POINTS:
             raise UserError(f"`lr_find.steps` must be at least {MIN_POINTS}; received {self.steps}")

@@ -67,11 +67,7 @@ def run_lr_range_test(
 ) -> LRRangeResult:
     """Run the test with Lightning's Tuner on a copy of the model, so that the model does not change.
 
-    Args:
-        model: The classifier to measure.
-        datamodule: Its data.
-        test: The options of the test.
-        options: The options of the probe's Trainer (``shared_options``).
+    ``options`` are those of the probe's Trainer (``shared_options``).
 
     Raises:
         UserError: No bounds can be chosen from the curve; the message says what to pass.

@@ -47,13 +47,9 @@ class LRPoint:
 
 @dataclass
 class LRSweepResult:
-    """The points measured so far and, when complete, the bounds they suggest.
+    """The points measured so far, by rising learning rate, and, when complete, the bounds they suggest.
 
-    Attributes:
-        flags: Every option that the points depend on, by flag.
-        lrs: All learning rates of the sweep.
-        steps: Optimizer steps at each.
-        points: The points measured, by rising learning rate.
+    ``flags`` are all options that the points depend on, ``lrs`` all learning rates, and ``steps`` the steps at each.
     """
 
     flags: dict[str, Any]

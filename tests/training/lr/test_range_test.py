@@ -84,7 +84,7 @@ def test_a_curve_without_bounds_raises_an_error_that_says_what_to_pass(losses, m
 @pytest.mark.parametrize(
     ("test", "message"),
     [
-        (LRRangeTest(min=0), "`lr_find.min` and `lr_find.max` must be positive and rising; received 0 and 1"),
+        (LRRangeTest(min=0), "`lr_find.min` must be positive and below `lr_find.max`; received 0 and 1"),
         (LRRangeTest(min=1.0, max=0.1), "received 1 and 0.1"),
         (LRRangeTest(steps=5), "`lr_find.steps` must be at least 10; received 5"),
     ],
