@@ -30,7 +30,7 @@ class Section:
         numbers: The data behind the figures, JSON-serializable.
         text: Sentences above the figures.
         facts: Short texts by label.
-        table: Rows with the same keys. The page shows them, and a CSV file holds them. None is an unknown value.
+        table: Rows with the same keys, for the page and a CSV file. None is an unknown value.
         missing: Why there is nothing to show.
     """
 

@@ -11,7 +11,7 @@ from customresnet.runs.record import RunRecord
 from customresnet.runtime.errors import UserError
 
 MARKS = (CONFIG, RESULT, METRICS, OLD_METRICS)
-"""A run's folder holds at least one of these files."""
+"""A run's folder contains at least one of these files."""
 
 
 def find_runs(given: Iterable[str]) -> list[RunRecord]:

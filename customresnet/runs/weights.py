@@ -18,7 +18,7 @@ METADATA = ("hyper_parameters", "preprocessing", "epoch", "global_step", "config
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Read a weights file as a checkpoint that also holds the ``config``, ``result`` and ``metrics`` of its run.
+    """Read a weights file as a checkpoint that also contains the ``config``, ``result`` and ``metrics`` of its run.
 
     Raises:
         UserError: The file is damaged or was not written by ``write_weights``.

@@ -53,7 +53,7 @@ class RunRecorder(pl.Callback):
         self._seconds_before, self.images = state_dict["seconds"], state_dict.get("images", 0)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        # within an epoch: its metrics so far; those of several processes cannot be told apart afterwards
+        # within an epoch, store its metrics so far; not for several processes, whose metrics would be merged
         within_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if within_epoch and trainer.world_size == 1 and isinstance(pl_module, ImageClassifier):
             metrics: Any = pl_module.metrics["train_"]
