@@ -110,7 +110,6 @@ def test_a_flag_of_lightning_works(run: Command, flags: str) -> None:
             "--trainer.callbacks StochasticWeightAveraging --trainer.callbacks.swa_lrs 0.01",
             ["--trainer.callbacks: StochasticWeightAveraging", "WeightAveraging"],
         ),
-        ("--trainer.callbacks ModelPruning --trainer.callbacks.pruning_fn l1_unstructured", ["ModelPruning"]),
         ("--trainer.precision transformer-engine", ["transformer_engine"]),
         ("--trainer.accelerator tpu", ["torch_xla"]),
         ("--trainer.val_check_interval 1000", ["val_check_interval"]),
@@ -268,7 +267,6 @@ def test_any_loggers_that_write_files_share_one_folder_with_the_record(quiet: di
         (BatchSizeFinder(), "batch_size"),
         (LearningRateFinder(), "lr-find"),
         (StochasticWeightAveraging(0.01), "WeightAveraging"),
-        (ModelPruning("l1_unstructured"), "channels_last"),
         (EarlyStopping("val/acc"), "monitors val/acc"),
     ],
 )
@@ -279,6 +277,7 @@ def test_callbacks_that_break_the_plan_are_refused(quiet: dict[str, Any], callba
 
 def test_callbacks_that_do_not_break_it_work(quiet: dict[str, Any]) -> None:
     callbacks = [Timer(duration={"minutes": 5}), ModelCheckpoint("own", save_top_k=-1), TQDMProgressBar(0)]
+    callbacks.append(ModelPruning("l1_unstructured", amount=0.5, use_global_unstructured=True))
     found = customresnet.fit(classifier(), data(), Trainer(callbacks=callbacks, max_epochs=1), report=False)
     assert found is not None
     assert found["ended"] == "completed"
@@ -335,6 +334,11 @@ def test_other_peoples_modules_train_on_the_data_module(quiet: dict[str, Any]) -
     trainer = Trainer(**quiet)
     trainer.fit(Linear(), datamodule=data())
     assert trainer.global_step == 5
+
+
+def test_parameters_can_be_flattened() -> None:
+    model = classifier()
+    assert len(torch.nn.utils.parameters_to_vector(model.parameters())) == sum(p.numel() for p in model.parameters())
 
 
 def test_a_second_fit_on_one_trainer_says_why_not(quiet: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ class ImageClassifier(pl.LightningModule):
         width = default_width(network) if width is None else width
         self.save_hyperparameters()
         check_options(self.hparams)
-        self.net = net.to(memory_format=torch.channels_last)
+        self.net = net
         self.preprocessing: Preprocessing | None = None
         self._scheduled_steps: int | None = None
         self.metrics = nn.ModuleDict(  # "train" alone is a method of every module

@@ -75,7 +75,7 @@ def closing_lines(result: Result) -> str:
     accuracy = counted(result["test/acc"], result["test/images"]) if tested else ""
     lines.append(f"test accuracy of the last epoch: {accuracy}" if tested else "not evaluated")
     lines.append(
-        f"{result['epochs']} epochs in {duration(result['seconds'])}, including evaluations "
+        f"{result['epochs']} epoch{'s' * (result['epochs'] != 1)} in {duration(result['seconds'])}, including evaluations "
         f"({result['images_per_second']:.0f} images/s)"
     )
     return "\n".join(lines)

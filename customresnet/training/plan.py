@@ -9,7 +9,6 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
-    ModelPruning,
     StochasticWeightAveraging,
     Timer,
 )
@@ -25,7 +24,6 @@ REFUSED: dict[type[pl.Callback], str] = {
     GradientAccumulationScheduler: "changes the number of steps during the run: use `accumulate_grad_batches`",
     BatchSizeFinder: "changes the number of steps after the schedule is built: find the size first, pass `batch_size`",
     LearningRateFinder: "does not work with OneCycleLR: fit and lr-find find the learning rates themselves",
-    ModelPruning: "does not support channels_last weights, which training uses for speed",
     StochasticWeightAveraging: "replaces the learning-rate policy: use WeightAveraging",
 }
 """Callbacks that break the plan of a run, and what to do instead."""
