@@ -30,7 +30,8 @@ from customresnet.training.trainer import Trainer
 # What Lightning logs at each start or resume; the opening lines say the same.
 ROUTINE = re.compile(
     r"GPU available|TPU available|HPU available|.*Tip: |Using .* Automatic Mixed Precision|LOCAL_RANK: |Seed set to|"
-    r"Restor(ing|ed) |Loaded model weights|`weights_only` was not set|`Trainer\.fit` stopped: `max_(epochs|steps)=|You are using a CUDA device"
+    r"Restor(ing|ed) |Loaded model weights|`weights_only` was not set|You are using a CUDA device|"
+    r"`Trainer\.fit` stopped: `max_(epochs|steps)="
 )
 for name in ("pytorch_lightning", "lightning_fabric"):
     for handler in logging.getLogger(name).handlers:

@@ -74,10 +74,9 @@ def closing_lines(result: Result) -> str:
     tested = "test/acc" in result
     accuracy = counted(result["test/acc"], result["test/images"]) if tested else ""
     lines.append(f"test accuracy of the last epoch: {accuracy}" if tested else "not evaluated")
-    lines.append(
-        f"{result['epochs']} epoch{'s' * (result['epochs'] != 1)} in {duration(result['seconds'])}, including evaluations "
-        f"({result['images_per_second']:.0f} images/s)"
-    )
+    epochs = "1 epoch" if result["epochs"] == 1 else f"{result['epochs']} epochs"
+    speed = f"{result['images_per_second']:.0f} images/s"
+    lines.append(f"{epochs} in {duration(result['seconds'])}, including evaluations ({speed})")
     return "\n".join(lines)
 
 
