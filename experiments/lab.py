@@ -29,7 +29,8 @@ import yaml
 from customresnet.models import build_network
 from customresnet.runs.checkpoint import read_checkpoint
 from customresnet.runs.files import read_record
-from customresnet.runs.folders import last_checkpoint
+from customresnet.runs.folders import is_finished, last_checkpoint
+from customresnet.runtime.files import write_atomically
 from customresnet.runtime.formatting import percent
 
 HERE = Path(__file__).parent
@@ -61,15 +62,15 @@ def read_plan(plan_name: str) -> list[Cell]:
     """The cells of a plan, all of the first seed first."""
     plan = yaml.safe_load((PLANS / f"{plan_name}.yaml").read_text(encoding="utf-8"))
     common = tuple(plan.get("flags", "").split())
-    cells = {cell: tuple((flags or "").split()) for cell, flags in plan["cells"].items()}
+    cells = {str(cell): tuple((flags or "").split()) for cell, flags in plan["cells"].items()}
     return [Cell(name, seed, own, common) for seed in plan["seeds"] for name, own in cells.items()]
 
 
 def read_results(name: str) -> list[dict[str, Any]]:
-    """The finished runs of a plan; a last line cut off by a crash is ignored."""
+    """The finished runs of a plan."""
     path = RESULTS / f"{name}.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    return [json.loads(line) for line in lines]
 
 
 # ------------------------------------------------------------------------------------------------------------- running
@@ -115,11 +116,12 @@ def train(cell: Cell, folder: Path, deadline: float, data: list[str]) -> bool:
 
 def read_finished(folder: Path) -> dict[str, Any] | None:
     """The result of a finished run; None if it is unfinished."""
-    return read_record("result", folder / "lightning_logs/lab/version_0")
+    version = folder / "lightning_logs/lab/version_0"
+    return read_record("result", version) if is_finished(version) else None
 
 
 def keep(name: str, cell: Cell, folder: Path) -> None:
-    """Append a finished run to the plan's results, and delete its files except for the last checkpoint."""
+    """Append a finished run to the plan's results."""
     version = folder / "lightning_logs/lab/version_0"
     result, epochs = read_finished(folder), read_record("metrics", version)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
@@ -129,16 +131,16 @@ def keep(name: str, cell: Cell, folder: Path) -> None:
         "flags": " ".join(cell.own),
         "common": " ".join(cell.common),
         "commit": commit.stdout.strip(),
-        "pflop": pflop(read_checkpoint(last_checkpoint(version)), read_record("config", version), result),
+        "pflop": pflop(read_checkpoint(last_checkpoint(version)), result or {}),
         "result": result,
         "epochs": epochs,
     }
     RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    rows = [*read_results(name), row]
+    write_atomically(RESULTS / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def pflop(checkpoint: dict[str, Any], config: dict[str, Any], result: dict[str, Any] | None) -> float:
+def pflop(checkpoint: dict[str, Any], result: dict[str, Any]) -> float:
     """Floating-point operations of training, in 10^15: three times the forward pass of every training image."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -148,7 +150,7 @@ def pflop(checkpoint: dict[str, Any], config: dict[str, Any], result: dict[str, 
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         network.eval()(torch.zeros(1, 3, size, size))
-    images = (result or {})["images_per_second"] * (result or {})["seconds"]
+    images = result["images_per_second"] * result["seconds"]
     return round(3 * counter.get_total_flops() * images / 1e15, 4)
 
 
