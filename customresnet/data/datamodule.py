@@ -2,6 +2,7 @@
 
 import operator
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,14 +79,22 @@ class CIFAR10DataModule(pl.LightningDataModule):
         constants = CIFAR100_CONSTANTS if self.source == "cifar100" else (CIFAR10_MEAN, CIFAR10_STD)
         self.mean, self.std = mean or constants[0], std or constants[1]
         self.image_size = image_size
-        self.augment = augment
+        self.augment = Augmentation.from_config(augment) if isinstance(augment, dict) else augment  # as in hparams
         self.engine = engine
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         check_options(self)
+        self.save_hyperparameters(self._plain_options(), logger=False)
         self._train: LabelledImages | None = None
         self._val: LabelledImages | None = None
         self._test: LabelledImages | None = None
         self._copies: dict[tuple[LabelledImages, torch.device], LabelledImages] = {}
+
+    def _plain_options(self) -> dict[str, Any]:
+        """The options as values that any checkpoint can hold."""
+        names = ("batch_size", "num_workers", "val_size", "train_size", "mean", "std", "image_size", "engine", "seed")
+        root = None if self.root is None else str(self.root)
+        options = {name: getattr(self, name) for name in names}
+        return {"source": self.source, "root": root, **options, "augment": asdict(self.augment)}
 
     def prepare_data(self) -> None:
         """Download the source's archive if it has one that is not in ``root`` yet."""

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
-from customresnet import Augmentation, CIFAR10DataModule
+from customresnet import Augmentation, CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.data.batches import Batch, InMemoryDataset, SeededBatchSampler
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.batch_backend import BatchBackend
@@ -343,3 +343,15 @@ def test_images_that_have_not_been_read_raise():
 def test_an_invalid_option_raises(options, message):
     with pytest.raises(UserError, match=message):
         digits(**options)
+
+
+def test_its_hyperparameters_are_plain_and_build_it_again(tmp_path):
+    options = {"source": "digits", "batch_size": 64, "seed": 3, "augment": Augmentation(pad=2, flip=0.0, cutout=4)}
+    data = CIFAR10DataModule(root=tmp_path, **options)
+    trainer = Trainer(max_epochs=1, limit_train_batches=1, default_root_dir=str(tmp_path), enable_progress_bar=False)
+    trainer.fit(ImageClassifier(width=4, lr_max=1e-3, lr_min=1e-4), datamodule=data)
+    checkpoint = next(tmp_path.rglob("last.ckpt"))
+    assert torch.load(checkpoint, weights_only=True)["datamodule_hyper_parameters"]["root"] == str(tmp_path)
+    again = CIFAR10DataModule.load_from_checkpoint(checkpoint)
+    assert again.hparams == data.hparams
+    assert (again.augment, again.root, again.seed) == (data.augment, tmp_path, 3)
