@@ -41,6 +41,6 @@ def export(
     if output.suffix != WEIGHTS_SUFFIX:
         raise UserError(f"`output` must be a {WEIGHTS_SUFFIX} file; received {output}")
     make_folder(output.parent, "`output`")
-    print(write_weights(output, checkpoint, record, source))
+    print(write_weights(output, checkpoint, vars(record), source))
     print(f"written: {shown(output.resolve())}")
     return output

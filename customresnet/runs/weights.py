@@ -1,15 +1,13 @@
 """Weights to share: a safetensors file with the weights, recipe and results of a run. Loading it runs no code."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from customresnet.models import network_name
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.formatting import percent
-
-if TYPE_CHECKING:
-    from customresnet.runs.record import RunRecord
 
 VERSION = "pytorch-lightning_version"
 
@@ -36,17 +34,21 @@ def read_weights(path: Path) -> dict[str, Any]:
     return {**content, "state_dict": state, VERSION: version}
 
 
-def write_weights(path: Path, checkpoint: dict[str, Any], record: "RunRecord", source: str | None = None) -> str:
+def write_weights(path: Path, checkpoint: dict[str, Any], records: Mapping[str, Any], source: str | None = None) -> str:
     """Write the weights of a finished run with its data, recipe and results.
 
-    ``source`` names the data set, for example instead of ``folder``.
+    Args:
+        path: File to write.
+        checkpoint: The run's checkpoint.
+        records: What the run recorded: ``config``, ``result`` and ``metrics``.
+        source: Name of the data set, for example instead of ``folder``.
 
     Returns:
         A description of the weights, which the file contains too.
     """
     from safetensors.torch import save_file
 
-    config, result, metrics = record.config, record.result, record.metrics
+    config, result, metrics = (records[name] for name in ("config", "result", "metrics"))
     source = source or checkpoint["preprocessing"]["source"]
     # paths are meaningless on another machine
     data = {**config["data"], "source": source, "root": None}

@@ -21,7 +21,7 @@ def weights_file(small_run, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     last = small_run / "checkpoints" / "last.ckpt"
     checkpoint = read_checkpoint(last)
-    description = write_weights(path, checkpoint, RunRecord.beside(last, checkpoint), source="digits")
+    description = write_weights(path, checkpoint, vars(RunRecord.beside(last, checkpoint)), source="digits")
     result = read_json(small_run / "result.json")
     assert description == (
         f"custom_resnet, {result['parameters']:,} parameters, trained on digits for 2 epochs: "
