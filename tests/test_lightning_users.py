@@ -24,6 +24,8 @@ from pytorch_lightning.callbacks import (
     TQDMProgressBar,
 )
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins import MixedPrecision
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from pytorch_lightning.tuner import Tuner
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -282,6 +284,18 @@ def test_callbacks_that_do_not_break_it_work(quiet: dict[str, Any]) -> None:
     assert found is not None
     assert found["ended"] == "completed"
     assert len(list(Path("own").glob("*.ckpt"))) == 1
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [AsyncCheckpointIO(TorchCheckpointIO()), MixedPrecision("bf16-mixed", "cpu")],
+    ids=lambda p: type(p).__name__,
+)
+def test_plugins_are_used(quiet: dict[str, Any], plugin: Any) -> None:
+    found = customresnet.fit(classifier(), data(), Trainer(plugins=[plugin], **quiet), report=False)
+    assert found is not None
+    assert (RUNS / "version_0/checkpoints/last.ckpt").is_file()
+    assert isinstance(plugin, AsyncCheckpointIO) or found["precision"] == "bf16-mixed"
 
 
 def test_a_tuner_works_on_the_trainer(quiet: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, Timer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.plugins import Precision
 from pytorch_lightning.plugins.io import CheckpointIO, TorchCheckpointIO
 
 from customresnet.runs.folders import LAST, LOGS, WEIGHTS_SUFFIX
@@ -65,7 +66,12 @@ class Trainer(pl.Trainer):
         if kwargs.get("barebones"):  # Lightning then refuses all of these
             logger = enable_checkpointing = enable_progress_bar = False
             log_every_n_steps = 0
-        precision, self.precision_reason = resolve_precision(str(precision), accelerator)
+        plugins = kwargs.pop("plugins", None) or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        resolved: str | None
+        resolved, self.precision_reason = resolve_precision(str(precision), accelerator)
+        if precision == "auto" and any(isinstance(plugin, Precision) for plugin in plugins):
+            resolved, self.precision_reason = None, "a plugin"
         if device_kind(accelerator) == "cuda" and kwargs.get("benchmark") is None and not kwargs.get("deterministic"):
             kwargs["benchmark"] = True  # nearly all batches have the same shape, so cuDNN can tune for it
         if kwargs.get("overfit_batches"):
@@ -80,14 +86,12 @@ class Trainer(pl.Trainer):
             own.append(checkpoint_callback(Path(LAST).stem))
         if max_time := kwargs.pop("max_time", None):
             own.append(Timer(max_time, interval="epoch"))  # after whole epochs, so that the run can be resumed
-        plugins = kwargs.pop("plugins", None) or []
-        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(CheckpointFiles())
         super().__init__(
             accelerator=accelerator,
             devices=devices,
-            precision=precision,  # type: ignore[arg-type]
+            precision=resolved,  # type: ignore[arg-type]
             max_epochs=max_epochs,
             logger=logger,
             callbacks=[*given, *own],
