@@ -123,7 +123,7 @@ def test_no_class_overrides_a_private_name_of_lightning():
                 for name in names
                 if name in vars(base) or re.search(rf"self\.{name}\b", source)
             }
-    assert overridden == OVERRIDDEN
+    assert overridden <= OVERRIDDEN  # an older torch has fewer names
 
 
 # --------------------------------------------------------------------------------------------------------- inheritance

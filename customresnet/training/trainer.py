@@ -66,7 +66,8 @@ class Trainer(pl.Trainer):
         if kwargs.get("barebones"):  # Lightning then refuses all of these
             logger = enable_checkpointing = enable_progress_bar = False
             log_every_n_steps = 0
-        plugins = kwargs.pop("plugins", None) or []
+        # not popped: older versions of jsonargparse would no longer offer these two as flags
+        plugins, max_time = kwargs.get("plugins") or [], kwargs.get("max_time")
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         resolved: str | None
         resolved, self.precision_reason = resolve_precision(str(precision), accelerator)
@@ -84,10 +85,11 @@ class Trainer(pl.Trainer):
             own.append(RunProgress())
         if enable_checkpointing:
             own.append(checkpoint_callback(Path(LAST).stem))
-        if max_time := kwargs.pop("max_time", None):
+        if max_time:
             own.append(Timer(max_time, interval="epoch"))  # after whole epochs, so that the run can be resumed
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(CheckpointFiles())
+        kwargs["plugins"], kwargs["max_time"] = plugins, None
         super().__init__(
             accelerator=accelerator,
             devices=devices,
@@ -105,7 +107,6 @@ class Trainer(pl.Trainer):
             enable_model_summary=enable_model_summary,
             default_root_dir=default_root_dir,
             use_distributed_sampler=False,  # the data module shards the images
-            plugins=plugins,
             **kwargs,
         )
         if self.strategy.root_device.type == "cpu":
