@@ -45,7 +45,12 @@ def network_spec(network: Network) -> NetworkSpec:
         return network if network in NETWORKS else {"class_path": network, "init_args": {}}
     if not isinstance(network.get("class_path"), str) or not network.keys() <= {"class_path", "init_args"}:
         raise UserError(f"`network` takes a class_path and its init_args; received {network}")
-    return {"class_path": network["class_path"], "init_args": dict(network.get("init_args") or {})}
+    class_path, init_args = network["class_path"], dict(network.get("init_args") or {})
+    if class_path in NETWORKS:
+        if init_args:
+            raise UserError(f"`network` {class_path} takes `width` and `dropout`, not init_args; received {init_args}")
+        return class_path
+    return {"class_path": class_path, "init_args": init_args}
 
 
 def network_name(network: NetworkSpec) -> str:

@@ -104,6 +104,7 @@ def test_init_args_are_given_one_by_one(run):
         (["nope"], ["--model.network must be one of custom_resnet", "import path of an nn.Module", "received nope"]),
         (["nope.Net"], ["--model.network nope.Net cannot be imported (No module named 'nope')", "Python path"]),
         (["torchvision.models.nope"], ["--model.network torchvision.models.nope cannot be imported", "'nope'"]),
+        (["custom_resnet", "--model.network.init_args.x", "3"], ["--model.network custom_resnet takes --model.width"]),
         (["collections.Counter"], ["--model.network collections.Counter returns a Counter, not an nn.Module"]),
         (["math.pi"], ["--model.network math.pi is not a class"]),
         (
