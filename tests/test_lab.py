@@ -66,7 +66,8 @@ def test_a_run_stopped_by_its_budget_is_not_finished(tmp_path: Path) -> None:
 
 def test_the_guide_to_learning_rates_shows_the_committed_results() -> None:
     guide = (ROOT / "docs/learning-rates.md").read_text(encoding="utf-8").replace("*", "")
-    rows = sorted(lab.read_results("lr-max-width32"), key=lambda row: float(row["cell"]))
+    first = [row for row in lab.read_results("lr-max-width32") if row["seed"] == 0]
+    rows = sorted(first, key=lambda row: float(row["cell"]))
     assert f"| LRMAX | {' | '.join(row['cell'] for row in rows)} |" in guide
     for name, column in (("held-out", "val/acc"), ("test", "test/acc")):
         accuracies = " | ".join(f"{row['result'][column]:.2%}" for row in rows)
