@@ -147,6 +147,17 @@ def test_the_best_checkpoints_accuracy_is_that_of_its_weights(run: Command) -> N
     assert run("validate", "--ckpt_path", "best").out.splitlines()[0] == outcome.out.splitlines()[0]
 
 
+def test_the_checkpoint_that_slurm_leaves_is_found(run: Command) -> None:
+    one_line(run("test", "--ckpt_path", "hpc"), "--ckpt_path hpc: there is no hpc_ckpt_N.ckpt")
+    run("fit", *TINY)
+    last = RUNS / "version_0/checkpoints/last.ckpt"
+    for number in (9, 10):
+        Path(f"hpc_ckpt_{number}.ckpt").write_bytes(last.read_bytes())
+    outcome = run("test", "--ckpt_path", "hpc")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(Path("test.json").read_text())["checkpoint"].endswith("hpc_ckpt_10.ckpt")
+
+
 def test_what_lightning_is_asked_to_print_is_printed(tmp_path: Path) -> None:
     flags = ["--trainer.profiler", "simple", "--trainer.enable_model_summary", "true", "--report", "false"]
     command = [sys.executable, "-m", "customresnet", "fit", *TINY, *flags]
