@@ -208,3 +208,22 @@ def test_ctrl_c_keeps_finished_epochs_and_says_how_to_resume(tmp_path):
     assert "are kept; resume with: fit --ckpt_path" in out
     assert "Traceback" not in err.split("Exception ignored")[0]
     assert (tmp_path / FOLDER / "version_0/checkpoints/last.ckpt").exists()
+
+
+def test_a_resume_within_an_epoch_of_several_processes_marks_that_epochs_metrics(tmp_path, capsys):
+    options = {"max_epochs": 1, "logger": False, "enable_progress_bar": False, "default_root_dir": str(tmp_path)}
+    save = ModelCheckpoint(tmp_path, filename="middle", every_n_train_steps=5, save_top_k=-1)
+
+    def fit(ckpt_path: str | None = None, *callbacks: pl.Callback) -> str:
+        data = CIFAR10DataModule(source="digits", batch_size=128, train_size=768, seed=0)
+        model = ImageClassifier(width=4, lr_max=3e-3, lr_min=1e-4)
+        customresnet.fit(model, data, Trainer(callbacks=list(callbacks), **options), ckpt_path=ckpt_path)
+        return capsys.readouterr().out
+
+    note = "note: the first epoch's training metrics cover only its part after the resume"
+    fit(None, save)
+    path = tmp_path / "middle.ckpt"
+    assert note not in fit(str(path))
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save({**checkpoint, "epoch_metrics": {}}, path)  # as several processes save it
+    assert note in fit(str(path))

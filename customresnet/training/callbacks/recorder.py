@@ -55,11 +55,13 @@ class RunRecorder(pl.Callback):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         # within an epoch, store its metrics so far; not for several processes, whose metrics would be merged
         within_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if within_epoch and trainer.world_size == 1 and isinstance(pl_module, ImageClassifier):
-            metrics: Any = pl_module.metrics["train_"]
+        if within_epoch and isinstance(pl_module, ImageClassifier):
+            metrics: Any = pl_module.metrics["train_"] if trainer.world_size == 1 else {}
             checkpoint[EPOCH_METRICS] = {name: metric.metric_state for name, metric in metrics.items()}
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get(EPOCH_METRICS) == {}:
+            announce(trainer, "note: the first epoch's training metrics cover only its part after the resume")
         for name, state in checkpoint.get(EPOCH_METRICS, {}).items():
             for key, value in state.items():
                 setattr(pl_module.metrics["train_"][name], key, value)
