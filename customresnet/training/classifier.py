@@ -25,12 +25,8 @@ from customresnet.schedules.one_cycle import Anneal
 from customresnet.schedules.triangular import CycleMode
 from customresnet.training.lightning import can_fuse_optimizer, datamodule_of, is_fast_dev_run, is_tuning, seed_batch
 from customresnet.training.mean_loss import MeanLoss
-from customresnet.training.options import (
-    OptimizerName,
-    check_options,
-    check_same_options,
-    refuse_contradiction,
-)
+from customresnet.training.optimizer import build_optimizer
+from customresnet.training.options import OptimizerName, check_options, check_same_options, refuse_contradiction
 
 FAST_DEV_RUN_LR = 1e-3
 
@@ -57,7 +53,11 @@ class ImageClassifier(pl.LightningModule):
         cycle_mode: For triangular: equal cycles, each half as high as the previous one, or shrinking at every step.
         cycle_gamma: For triangular with exp_range, the factor by which every step shrinks the cycle.
         optimizer: The optimizer.
-        weight_decay: L2 penalty that the optimizer adds to the gradients.
+        weight_decay: Strength of the weight decay: decoupled, or an L2 penalty added to the gradients.
+        decoupled: Shrink the weights themselves, by the learning rate times weight_decay at every step (AdamW), and
+            leave biases and normalization scales alone. Adam only.
+        beta2: Adam's beta2, the decay of the running mean of squared gradients.
+        label_smoothing: Probability that the loss to minimize spreads over all classes; the logged loss has none.
         compile: Compile the network with torch.compile. auto does not compile: on CPUs it was no faster, and GPUs are
             unmeasured (docs/performance.md).
     """
@@ -80,6 +80,9 @@ class ImageClassifier(pl.LightningModule):
         cycle_gamma: float = 0.999,
         optimizer: OptimizerName = "adam",
         weight_decay: float = 0.0,
+        decoupled: bool = False,
+        beta2: float = 0.999,
+        label_smoothing: float = 0.0,
         compile: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
@@ -125,7 +128,7 @@ class ImageClassifier(pl.LightningModule):
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         metrics: Any = self.metrics[stage + "_"]
-        metrics["loss"].update(loss.detach(), len(labels))
+        metrics["loss"].update(loss.detach(), len(labels))  # unsmoothed, so that training and test compare
         metrics["acc"].update(logits.detach(), labels)
         self.log_dict(
             {f"{stage}/loss": metrics["loss"], f"{stage}/acc": metrics["acc"]},
@@ -133,7 +136,8 @@ class ImageClassifier(pl.LightningModule):
             on_epoch=True,
             batch_size=len(labels),
         )
-        return loss
+        smoothing = self.hparams["label_smoothing"] if stage == "train" else 0.0
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing) if smoothing else loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._step(batch, "train")
@@ -182,10 +186,7 @@ class ImageClassifier(pl.LightningModule):
 
     def new_optimizer(self, *, fused: bool = False) -> Optimizer:
         """A new optimizer for the network's parameters."""
-        lr, weight_decay = self.hparams["lr_max"] or FAST_DEV_RUN_LR, self.hparams["weight_decay"]
-        if self.hparams["optimizer"] == "sgd":
-            return torch.optim.SGD(self.parameters(), lr, momentum=0.9, weight_decay=weight_decay, fused=fused)
-        return torch.optim.Adam(self.parameters(), lr, weight_decay=weight_decay, fused=fused)
+        return build_optimizer(self.net, self.hparams, self.lr or FAST_DEV_RUN_LR, fused=fused)
 
     @property
     def lr(self) -> float | None:

@@ -13,7 +13,7 @@ OptimizerName = Literal["adam", "sgd"]
 
 NETWORK_OPTIONS = ("network", "width", "num_classes")
 SCHEDULE_OPTIONS = tuple(dict.fromkeys(field.name for policy in POLICIES.values() for field in fields(policy)))
-OPTIMIZER_OPTIONS = ("policy", *SCHEDULE_OPTIONS, "optimizer", "weight_decay")
+OPTIMIZER_OPTIONS = ("policy", *SCHEDULE_OPTIONS, "optimizer", "weight_decay", "decoupled", "beta2", "label_smoothing")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -33,6 +33,11 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise UserError(f"`cycle_gamma` must be above 0 and at most 1; received {options['cycle_gamma']}")
     if options["weight_decay"] < 0:
         raise UserError(f"`weight_decay` must be at least 0; received {options['weight_decay']}")
+    for name in ("beta2", "label_smoothing"):
+        if not 0 <= options[name] < 1:
+            raise UserError(f"`{name}` must be at least 0 and below 1; received {options[name]}")
+    if options["decoupled"] and options["optimizer"] != "adam":
+        raise UserError(f"`decoupled` weight decay needs `optimizer` adam; received {options['optimizer']}")
     _refuse_options_of_other_policies(options)
 
 

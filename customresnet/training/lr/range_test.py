@@ -48,7 +48,7 @@ class RangeTestProbe(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
-        loss = F.cross_entropy(self.model(images), labels)
+        loss = F.cross_entropy(self.model(images), labels, label_smoothing=self.model.hparams["label_smoothing"])
         self.lrs[self.trainer.global_step] = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.batch_losses[self.trainer.global_step].append(loss.detach())
         return loss
