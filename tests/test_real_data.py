@@ -10,7 +10,7 @@ from customresnet import CIFAR10DataModule
 from customresnet.data.sources.cifar import CIFAR10_CLASSES
 from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD
 from customresnet.runs import folders as runs
-from customresnet.runs import weights
+from customresnet.runs.checkpoint import read_weights
 from tests.conftest import read_json
 
 ROOT = os.environ.get("CIFAR10_ROOT")
@@ -47,5 +47,5 @@ def test_the_pretrained_weights_reach_their_recorded_accuracy(run):
     outcome = run("test", "--ckpt_path", "pretrained", "--data.source", "folder", "--data.root", str(REAL))
     assert outcome.code == 0, outcome.err
     correct = read_json(Path("lightning_logs/pretrained/test.json"))["test/correct"]
-    recorded = weights.read_weights(runs.SHIPPED)["result"]["test/correct"]
+    recorded = read_weights(runs.SHIPPED)["result"]["test/correct"]
     assert correct == pytest.approx(recorded, abs=15)  # processors round differently

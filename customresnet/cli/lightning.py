@@ -89,8 +89,10 @@ class CommandLine(LightningCLI):
             given = any(word.split("=")[0].split(".")[0] == f"--{name}" for word in words)
             if given and name not in (*self.own, *ignored):
                 raise UserError(f"this command has no --{name}")
-        recipes, flags = split_recipes(words)
-        network, flags = split_network_arguments(flags)
+        # flags override recipes, whatever their order
+        configs, flags = split_flags(words, lambda flag: flag in ("--config", "-c"))
+        recipes = [value for _, value in configs]
+        network, flags = split_flags(flags, lambda flag: flag.startswith(NETWORK))
 
         def parse(files: list[str]) -> None:
             self.config = parser.parse_args([*(word for file in files for word in ("--config", file)), *flags])
@@ -191,41 +193,26 @@ def flags_parser(function: Callable[..., Any]) -> LightningArgumentParser:
     return parser
 
 
-def split_recipes(words: list[str]) -> tuple[list[str], list[str]]:
-    """The recipes that ``--config`` names, and all other words: flags override recipes, whatever their order."""
-    recipes: list[str] = []
+def split_flags(words: list[str], belongs: Callable[[str], bool]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The flags that ``belongs`` accepts, each with its value, and all other words."""
+    found: list[tuple[str, str]] = []
     others: list[str] = []
     rest = iter(words)
     for word in rest:
-        if word.startswith(("--config=", "-c=")):
-            recipes.append(word.partition("=")[2])
-        elif word in ("--config", "-c") and (value := next(rest, None)) is not None:
-            recipes.append(value)
+        flag, equals, after = word.partition("=")
+        if belongs(flag) and (value := after if equals else next(rest, None)) is not None:
+            found.append((flag, value))
         else:
             others.append(word)
-    return recipes, others
+    return found, others
 
 
-def split_network_arguments(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The arguments of a network class, ``--model.network.init_args.NAME VALUE``, and all other words."""
-    given: dict[str, Any] = {}
-    others: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if not word.startswith(NETWORK):
-            others.append(word)
-            continue
-        key, equals, value = word.removeprefix(NETWORK).partition("=")
-        given[key.removeprefix("init_args.")] = yaml.safe_load(value if equals else next(rest, ""))
-    return given, others
-
-
-def with_arguments(network: str | dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """A network's class path and init arguments, updated with those from the command line."""
+def with_arguments(network: str | dict[str, Any], flags: list[tuple[str, str]]) -> dict[str, Any]:
+    """A network's class path and init arguments, updated with ``--model.network.init_args.NAME VALUE``."""
     spec: dict[str, Any] = {"class_path": network} if isinstance(network, str) else dict(network)
-    arguments = dict(given)
-    class_path = arguments.pop("class_path", spec["class_path"])
-    return {"class_path": class_path, "init_args": {**dict(spec.get("init_args") or {}), **arguments}}
+    given = {flag.removeprefix(NETWORK).removeprefix("init_args."): yaml.safe_load(value) for flag, value in flags}
+    class_path = given.pop("class_path", spec["class_path"])
+    return {"class_path": class_path, "init_args": {**dict(spec.get("init_args") or {}), **given}}
 
 
 def raised_by_lightning(error: BaseException) -> bool:

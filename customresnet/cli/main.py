@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -11,21 +10,9 @@ from typing import Any
 
 from customresnet.runtime.errors import UserError
 
-COMMANDS = {
-    "fit": "fit",
-    "validate": "evaluate",
-    "test": "evaluate",
-    "lr-find": "lr_find",
-    "lr-sweep": "lr_sweep",
-    "schedule": "schedule",
-    "predict": "predict",
-    "report": "report",
-    "compare": "compare",
-    "summary": "summary",
-    "dataset": "dataset",
-    "export": "export",
-}
-"""Every command, and the module of ``customresnet.commands`` that holds its function."""
+WITH_TRAINER = ("fit", "validate", "test", "lr-find", "lr-sweep", "schedule")
+"""The commands that take a trainer, a model and data, which LightningCLI builds from flags."""
+COMMANDS = (*WITH_TRAINER, "predict", "report", "compare", "summary", "dataset", "export")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -58,42 +45,41 @@ def run_command(argv: list[str]) -> None:
         raise UserError(f"the first word must be a command: {', '.join(COMMANDS)}{received}")
     name, words = argv[0], argv[1:]
     function = command_function(name)
-    if "trainer" in inspect.signature(function).parameters:
+    if name in WITH_TRAINER:
         from customresnet.cli.lightning import run_with_trainer as run
     else:
-        from customresnet.cli.plain import run_plain as run
+        from customresnet.cli.parsing import run_plain as run
     run(name, function, words)
+
+
+def module_name(command: str) -> str:
+    """The module of ``customresnet.commands`` that holds a command's function."""
+    return "evaluate" if command in ("validate", "test") else command.replace("-", "_")
 
 
 def command_function(name: str) -> Callable[..., Any]:
     """Import a command's module, and return its function."""
-    module = importlib.import_module(f"customresnet.commands.{COMMANDS[name]}")
+    module = importlib.import_module(f"customresnet.commands.{module_name(name)}")
     return getattr(module, name.replace("-", "_"))
 
 
 def help_text() -> str:
     """The table of commands, each with the first line of its docstring. No command is imported."""
     width = max(map(len, COMMANDS))
-    return "\n".join(
-        [
-            "usage: customresnet COMMAND [flags]",
-            "",
-            "Train, evaluate and use CustomResNet on CIFAR-10.",
-            "",
-            *(f"  {name:<{width}}  {summary_line(name)}" for name in COMMANDS),
-            "",
-            "`customresnet COMMAND --help` lists a command's flags. --version prints the version.",
-            "With --debug, errors show a traceback.",
-        ]
-    )
+    table = "\n".join(f"  {name:<{width}}  {summary_line(name)}" for name in COMMANDS)
+    return f"""usage: customresnet COMMAND [flags]
+
+Train, evaluate and use CustomResNet on CIFAR-10.
+
+{table}
+
+`customresnet COMMAND --help` lists a command's flags. --version prints the version.
+With --debug, errors show a traceback."""
 
 
 def summary_line(name: str) -> str:
     """The first line of a command's docstring, read from its file."""
-    path = Path(__file__).parents[1] / "commands" / f"{COMMANDS[name]}.py"
-    functions = {
-        node.name: node
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef)
-    }
+    path = Path(__file__).parents[1] / "commands" / f"{module_name(name)}.py"
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
     return (ast.get_docstring(functions[name.replace("-", "_")]) or "").splitlines()[0]

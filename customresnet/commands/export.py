@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from customresnet.runs.checkpoint import read_checkpoint
+from customresnet.runs.checkpoint import read_checkpoint, write_weights
 from customresnet.runs.folders import WEIGHTS_SUFFIX, find_checkpoint, run_folder
 from customresnet.runs.record import RunRecord
-from customresnet.runs.weights import write_weights
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import make_folder, shown
 

@@ -7,9 +7,8 @@ import pytorch_lightning as pl
 
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.models import check_network
-from customresnet.runs.files import EpochMetrics, write_result
+from customresnet.runs.files import EpochMetrics, Result, write_result
 from customresnet.runs.folders import last_checkpoint
-from customresnet.runs.result import Result
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import shown
 from customresnet.training.callbacks.recorder import RunRecorder

@@ -1,15 +1,17 @@
-"""Read a checkpoint, and rebuild the network in it."""
+"""Read a checkpoint or a weights file, write a weights file, and rebuild the network of either."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from customresnet.models import build_network, network_spec
-from customresnet.runs import weights
+from customresnet.models import build_network, network_name, network_spec
 from customresnet.runs.folders import WEIGHTS_SUFFIX
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.formatting import percent
 
 FORMAT = 1
 """Version of what a checkpoint of this project contains besides Lightning's own entries."""
@@ -20,6 +22,10 @@ PREFIX = "net."
 
 NEEDED = {"hyper_parameters", "preprocessing", "state_dict"}
 
+VERSION = "pytorch-lightning_version"
+METADATA = ("hyper_parameters", "preprocessing", "epoch", "global_step", "config", "result", "metrics")
+"""What a weights file contains besides the weights, each as JSON."""
+
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint or weights file of this project on the CPU, without executing code from it.
@@ -28,7 +34,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: It is truncated, not a checkpoint of this project, or of a newer format.
     """
     if path.suffix == WEIGHTS_SUFFIX:
-        return weights.read_weights(path)
+        return read_weights(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler may raise anything on arbitrary bytes
@@ -67,3 +73,61 @@ def load_network(checkpoint: dict[str, Any]) -> nn.Module:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the checkpoint's weights do not fit the network {options['network']}: {reason}") from error
     return network.to(memory_format=torch.channels_last).eval()
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read a weights file as a checkpoint that also contains the ``config``, ``result`` and ``metrics`` of its run.
+
+    It is a safetensors file, which contains no code.
+
+    Raises:
+        UserError: The file is damaged or was not written by ``write_weights``.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            content = {name: json.loads(metadata[name]) for name in METADATA}
+            version = metadata[VERSION]
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise UserError(f"`ckpt_path` {path} is damaged or not a weights file of this project ({error})") from error
+    return {**content, "state_dict": state, VERSION: version}
+
+
+def write_weights(path: Path, checkpoint: dict[str, Any], records: Mapping[str, Any], source: str | None = None) -> str:
+    """Write the weights of a finished run with its data, recipe and results.
+
+    Args:
+        path: File to write.
+        checkpoint: The run's checkpoint.
+        records: What the run recorded: ``config``, ``result`` and ``metrics``.
+        source: Name of the data set, for example instead of ``folder``.
+
+    Returns:
+        A description of the weights, which the file contains too.
+    """
+    from safetensors.torch import save_file
+
+    config, result = records["config"], records["result"]
+    source = source or checkpoint["preprocessing"]["source"]
+    # paths are meaningless on another machine
+    data = {**config["data"], "source": source, "root": None}
+    config = {**config, "data": data, "trainer": {**config["trainer"], "default_root_dir": None}}
+    preprocessing = {**checkpoint["preprocessing"], "source": source}
+    content = {**checkpoint, **records, "preprocessing": preprocessing, "config": config}
+    part = data.get("train_size")
+    images = f"{part:,} images of {source}" if part else source
+    network = network_name(checkpoint["hyper_parameters"]["network"])
+    accuracy = "not evaluated"
+    if "test/acc" in result:
+        correct = f"{result['test/correct']:,} of {result['test/images']:,}"
+        accuracy = f"{correct} test images classified correctly ({percent(result['test/acc'])})"
+    trained = f"trained on {images} for {result['epochs']} epochs"
+    description = f"{network}, {result['parameters']:,} parameters, {trained}: {accuracy}"
+    metadata = {name: json.dumps(content[name]) for name in METADATA}
+    metadata |= {"description": description, VERSION: checkpoint[VERSION]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}, path, metadata=metadata)
+    return description

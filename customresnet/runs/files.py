@@ -4,17 +4,51 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import yaml
 
 from customresnet.runs.folders import CONFIG, LR_FIND, METRICS, OLD_METRICS, RESULT
-from customresnet.runs.result import Result
 from customresnet.runtime.files import as_csv, as_json, write_atomically
 
 RecordName = Literal["config", "result", "metrics", "lr_find"]
 EpochMetrics = dict[str, float]
 """One row of epochs.csv: ``epoch``, ``step``, ``lr``, and ``loss`` and ``acc`` of each stage (``train/loss``)."""
+
+Result = TypedDict(
+    "Result",
+    {
+        "train/loss": float,
+        "train/acc": float,
+        "val/loss": float,
+        "val/acc": float,
+        "test/loss": float,
+        "test/acc": float,
+        "test/correct": int,
+        "test/images": int,
+        "ended": str,
+        "epochs": int,
+        "steps": int,
+        "planned_steps": int,
+        "seconds": float,
+        "images_per_second": float,
+        "lr_max": float | None,
+        "lr_min": float | None,
+        "parameters": int,
+        "seed": int,
+        "engine": str,
+        "precision": str,
+        "compiled": bool,
+        "device": str,
+        "versions": dict[str, str],
+    },
+    total=False,
+)
+"""The content of result.json. Non-finite metrics are None.
+
+``ended`` says why: completed, early_stopping, diverged (the loss is not finite), max_time, interrupted, or stopped.
+After the first three, a run is finished; after the others, it can be resumed. Older results lack ``ended``: completed.
+"""
 
 
 def read_metrics(text: str) -> list[EpochMetrics]:

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-from customresnet.runs.result import FINISHED
 from customresnet.runtime.errors import UserError
 
 LOGS = "lightning_logs"
@@ -19,6 +18,9 @@ CONFIG, RESULT, METRICS, LR_FIND = "config.yaml", "result.json", "epochs.csv", "
 """The files that a run records."""
 OLD_METRICS = "metrics.csv"
 """Name of ``METRICS`` in older runs; also that of CSVLogger's file."""
+
+FINISHED = ("completed", "early_stopping", "diverged")
+"""Endings after which a run cannot be resumed."""
 
 
 def versions(root: Path, name: str) -> list[Path]:

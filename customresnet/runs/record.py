@@ -15,11 +15,29 @@ from customresnet.models.build import default_width
 from customresnet.runs.checkpoint import read_checkpoint
 from customresnet.runs.files import READERS, EpochMetrics, RecordName, read_record
 from customresnet.runs.folders import CHECKPOINTS, CONFIG, METRICS, is_finished, last_checkpoint, run_folder
-from customresnet.runs.result import Evaluation
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.intervals import wilson
 
 DAMAGED = (OSError, ValueError, TypeError, csv.Error, yaml.YAMLError)
 """The exceptions that reading a damaged file raises."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The last accuracy that a run recorded, and the number of images. Unknown values are None.
+
+    ``stage`` is ``test``, or ``val`` for a run with held-out images that has not evaluated the test set yet.
+    """
+
+    stage: str
+    accuracy: float | None
+    correct: int | None = None
+    images: int | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95% interval; None if the number of images is unknown."""
+        return None if self.correct is None or not self.images else wilson(self.correct, self.images)
 
 
 @dataclass

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import pytorch_lightning as pl
 
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.runs.files import EpochMetrics
-from customresnet.runs.result import Result
+from customresnet.runs.files import EpochMetrics, Result
 from customresnet.runtime.formatting import counted, duration, percent
 from customresnet.runtime.hardware import device_name
 from customresnet.training.steps import count_evaluated

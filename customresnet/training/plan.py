@@ -18,7 +18,7 @@ from customresnet.runtime.errors import UserError
 from customresnet.training.lightning import callbacks_of
 
 Ending = Literal["completed", "max_time", "early_stopping", "interrupted", "diverged", "stopped"]
-"""Why a run ended; see ``customresnet.runs.result``."""
+"""Why a run ended; see ``customresnet.runs.files``."""
 
 REFUSED: dict[type[pl.Callback], str] = {
     GradientAccumulationScheduler: "changes the number of steps during the run: use `accumulate_grad_batches`",

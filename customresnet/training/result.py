@@ -7,7 +7,7 @@ import torch
 
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.batch_backend import BatchBackend
-from customresnet.runs.result import Result
+from customresnet.runs.files import Result
 from customresnet.runtime.hardware import device_name
 from customresnet.training.callbacks.recorder import RunRecorder
 from customresnet.training.classifier import ImageClassifier

@@ -10,8 +10,8 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins import Precision
 from pytorch_lightning.plugins.io import CheckpointIO, TorchCheckpointIO
 
+from customresnet.runs.checkpoint import read_weights
 from customresnet.runs.folders import LAST, LOGS, WEIGHTS_SUFFIX
-from customresnet.runs.weights import read_weights
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.memory import keep_freed_memory
 from customresnet.runtime.precision import device_kind, resolve_precision

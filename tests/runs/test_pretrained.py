@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from customresnet.data.sources.cifar import CIFAR10_CLASSES
+from customresnet.runs.checkpoint import read_weights
 from customresnet.runs.folders import SHIPPED
-from customresnet.runs.weights import read_weights
 from tests.conftest import read_json
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from customresnet.runs.checkpoint import read_checkpoint
+from customresnet.runs.checkpoint import read_checkpoint, write_weights
 from customresnet.runs.record import RunRecord
-from customresnet.runs.weights import write_weights
 from tests.conftest import one_line, read_json
 
 
