@@ -10,9 +10,9 @@ from customresnet.runs.folders import run_folder
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import write_beside
 from customresnet.training.classifier import ImageClassifier
+from customresnet.training.lightning import count_evaluated
 from customresnet.training.messages import announce, evaluation_line
 from customresnet.training.run import resolve_checkpoint
-from customresnet.training.steps import count_evaluated
 from customresnet.training.trainer import Trainer
 
 

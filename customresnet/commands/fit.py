@@ -13,22 +13,29 @@ from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import shown
 from customresnet.training.callbacks.recorder import RunRecorder
 from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
-from customresnet.training.lightning import callbacks_of, is_fast_dev_run, log_folder, tensorboard_loggers
+from customresnet.training.lightning import (
+    callbacks_of,
+    is_fast_dev_run,
+    log_folder,
+    steps_per_epoch,
+    tensorboard_loggers,
+    total_steps,
+)
 from customresnet.training.lr.bounds import LRRangeTest
-from customresnet.training.lr.find import find_bounds
+from customresnet.training.lr.range_test import find_bounds
 from customresnet.training.messages import announce, closing_lines
 from customresnet.training.options import check_schedule
-from customresnet.training.plan import logged_metrics, refuse_callbacks
 from customresnet.training.result import run_result
 from customresnet.training.run import (
     discard_failed_start,
+    logged_metrics,
     read_images,
+    refuse_callbacks,
     require_own_processes,
     require_single_device,
     resume_run,
     start_run,
 )
-from customresnet.training.steps import steps_per_epoch, total_steps
 from customresnet.training.trainer import Trainer, checkpoint_callback
 
 

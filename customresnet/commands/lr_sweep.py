@@ -13,14 +13,12 @@ from customresnet.runtime.files import shown
 from customresnet.runtime.formatting import percent
 from customresnet.runtime.screen import interactive
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.lightning import log_folder
+from customresnet.training.lightning import log_folder, steps_per_epoch
 from customresnet.training.lr.sweep import LRSweep, Spacing, measure_points
 from customresnet.training.lr.sweep_result import FILE, LRPoint, LRSweepResult
 from customresnet.training.messages import announce
-from customresnet.training.probe import shared_options
 from customresnet.training.run import log_into, read_images, require_single_device, show_figure, start_run
-from customresnet.training.steps import steps_per_epoch
-from customresnet.training.trainer import Trainer
+from customresnet.training.trainer import Trainer, shared_options
 
 
 def lr_sweep(

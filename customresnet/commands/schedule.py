@@ -10,11 +10,11 @@ from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import make_folder, shown
 from customresnet.schedules.schedule import Schedule
 from customresnet.training.classifier import ImageClassifier
+from customresnet.training.lightning import steps_per_epoch as count_steps
+from customresnet.training.lightning import total_steps
 from customresnet.training.messages import announce
 from customresnet.training.options import check_schedule
 from customresnet.training.run import resolve_checkpoint
-from customresnet.training.steps import steps_per_epoch as count_steps
-from customresnet.training.steps import total_steps
 from customresnet.training.trainer import Trainer
 
 

@@ -9,7 +9,7 @@ from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runs.files import EpochMetrics, Result
 from customresnet.runtime.formatting import counted, duration, percent
 from customresnet.runtime.hardware import device_name
-from customresnet.training.steps import count_evaluated
+from customresnet.training.lightning import count_evaluated
 
 if TYPE_CHECKING:
     from customresnet.training.classifier import ImageClassifier

@@ -1,18 +1,23 @@
-"""The result of a finished run."""
+"""The result of a run, and why it ended."""
 
+import math
 import platform
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.batch_backend import BatchBackend
-from customresnet.runs.files import Result
+from customresnet.runs.files import EpochMetrics, Result
 from customresnet.runtime.hardware import device_name
 from customresnet.training.callbacks.recorder import RunRecorder
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.plan import ending
-from customresnet.training.steps import count_evaluated
+from customresnet.training.lightning import callbacks_of, count_evaluated
+
+Ending = Literal["completed", "max_time", "early_stopping", "interrupted", "diverged", "stopped"]
+"""Why a run ended; see ``customresnet.runs.files``."""
 
 
 def run_result(
@@ -49,3 +54,19 @@ def run_result(
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "lightning": pl.__version__},
     }
     return result
+
+
+def ending(trainer: pl.Trainer, last: EpochMetrics, planned_steps: int) -> Ending:
+    """Why training ended, after the epoch with these metrics."""
+    callbacks = callbacks_of(trainer)
+    if not math.isfinite(last.get("train/loss", 0.0)):
+        return "diverged"
+    if trainer.global_step >= planned_steps:
+        return "completed"
+    if trainer.interrupted:
+        return "interrupted"
+    if any(isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0 for callback in callbacks):
+        return "max_time"
+    if trainer.should_stop and any(isinstance(callback, EarlyStopping) for callback in callbacks):
+        return "early_stopping"
+    return "stopped"

@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from customresnet.data.datamodule import CIFAR10DataModule
@@ -130,3 +136,30 @@ def require_single_device(trainer: pl.Trainer, what: str) -> None:
             f"{what} runs on one device; received {trainer.world_size}: find the learning rates with `devices` 1, "
             "then pass `lr_max` and `lr_min`"
         )
+
+
+REFUSED: dict[type[pl.Callback], str] = {
+    GradientAccumulationScheduler: "changes the number of steps during the run: use `accumulate_grad_batches`",
+    BatchSizeFinder: "changes the number of steps after the schedule is built: find the size first, pass `batch_size`",
+    LearningRateFinder: "does not work with OneCycleLR: fit and lr-find find the learning rates themselves",
+    StochasticWeightAveraging: "replaces the learning-rate policy: use WeightAveraging",
+}
+"""Callbacks that break the plan of a run, and what to do instead."""
+
+
+def refuse_callbacks(trainer: pl.Trainer, metrics: set[str]) -> None:
+    """Raise a UserError for a callback that breaks the plan, or that monitors a metric that is not in ``metrics``."""
+    for callback in callbacks_of(trainer):
+        name, monitor = type(callback).__name__, getattr(callback, "monitor", None)
+        for kind, reason in REFUSED.items():
+            if isinstance(callback, kind):
+                raise UserError(f"`callbacks`: {name} {reason}")
+        if isinstance(monitor, str) and monitor not in metrics:
+            known = ", ".join(sorted(metrics))
+            raise UserError(f"`callbacks`: {name} monitors {monitor}, which this run does not log; it logs {known}")
+
+
+def logged_metrics(*, held_out: bool) -> set[str]:
+    """The metrics that a run logs after each epoch."""
+    stages = ("train", "val") if held_out else ("train", "test")
+    return {f"{stage}/{name}" for stage in stages for name in ("loss", "acc")}

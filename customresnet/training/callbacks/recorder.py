@@ -1,21 +1,29 @@
 """RunRecorder: record every epoch of a run in epochs.csv, on the screen and in TensorBoard."""
 
+import copy
 import math
 import shlex
 import time
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from customresnet.data.batches import Batch
+from customresnet.data.batches import Batch, InMemoryDataset, SeededBatchSampler
+from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.data.transforms.policy import denormalize
 from customresnet.runs.files import EpochMetrics, write_metrics
 from customresnet.runtime.files import shown
+from customresnet.runtime.pictures import image_grid
 from customresnet.schedules.schedule import momentum_of
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import datamodule_of, is_fast_dev_run, log_folder, tensorboard_loggers
 from customresnet.training.messages import announce, epoch_line
-from customresnet.training.tensorboard import show_start
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EPOCH_METRICS = "epoch_metrics"
 """Key of the training metrics of an unfinished epoch in a checkpoint."""
@@ -125,3 +133,25 @@ class RunRecorder(pl.Callback):
         run = log_folder(trainer)
         folder = shlex.quote(str(shown(run))) if run else "PATH"
         announce(trainer, f"{what}: {kept}" + (f"; resume with: fit --ckpt_path {folder}" if self.rows else ""))
+
+
+def show_start(writer: Any, model: Any, datamodule: CIFAR10DataModule) -> None:
+    """Write the layout of the curves, a grid of training images and, if the model has a ``net``, its graph."""
+    stage = "val" if datamodule.val_size else "test"
+    writer.add_custom_scalars(
+        {"curves": {name: ["Multiline", [f"train/{name}", f"{stage}/{name}"]] for name in ("loss", "acc")}}
+    )
+    writer.add_figure("training images, augmented", augmented_grid(datamodule))
+    if (network := getattr(model, "net", None)) is not None:
+        size = datamodule.preprocessing.image_size
+        with suppress(RuntimeError):  # torch.jit cannot trace every network
+            writer.add_graph(copy.deepcopy(network).cpu().float().eval(), torch.zeros(1, 3, size, size))
+
+
+def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":
+    """The first training images of epoch 1 after augmentation, with their labels."""
+    data, columns = datamodule.train_images, 8
+    sampler = SeededBatchSampler(len(data), min(4 * columns, len(data)), datamodule.seed, shuffle=True)
+    images, labels = InMemoryDataset(data, datamodule.transforms(augment=True))[next(iter(sampler))]
+    pixels = denormalize(images, datamodule.mean, datamodule.std)
+    return image_grid(pixels.numpy(), [data.classes[label] for label in labels], columns, width=1.2 * columns)

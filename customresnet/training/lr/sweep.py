@@ -23,7 +23,7 @@ from customresnet.schedules import POLICIES
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lr.sweep_result import LRPoint
 from customresnet.training.options import SCHEDULE_OPTIONS
-from customresnet.training.probe import probe_trainer
+from customresnet.training.trainer import probe_trainer
 
 Spacing = Literal["linear", "log"]
 
