@@ -5,9 +5,10 @@
 
 A plan (experiments/plans/NAME.yaml) lists cells: a name, and the flags of ``fit`` that it adds to the plan's own. Every
 cell trains with every seed, all cells of the first seed first. A finished run is one JSON line in
-experiments/results/NAME.jsonl: flags, seed, commit, metrics of every epoch, result and PFLOP. The runs are in
-``--work``. ``run`` can be interrupted at any moment and started again: it skips finished runs and resumes unfinished
-ones. All other flags are passed to ``fit``.
+experiments/results/NAME.jsonl: flags, seed, commit, metrics of every epoch, result and PFLOP. The cell called lr-find
+is the LR range test in the plan's setting; its line has the curve. The runs are in ``--work``. ``run`` can be
+interrupted at any moment and started again: it skips finished runs and resumes unfinished ones. All other flags are
+passed to ``fit``.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from customresnet.runs.folders import is_finished, last_checkpoint
 from customresnet.runtime.files import write_atomically
 from customresnet.runtime.formatting import percent
 
+LR_FIND = "lr-find"
 HERE = Path(__file__).parent
 PLANS, RESULTS = HERE / "plans", HERE / "results"
 
@@ -93,6 +95,7 @@ def run(name: str, work: Path, budget: float, data: list[str]) -> None:
 def train(cell: Cell, folder: Path, deadline: float, data: list[str]) -> bool:
     """Start or resume one run; False if the time is up first."""
     version = folder / "lightning_logs/lab/version_0"
+    command = LR_FIND if cell.name == LR_FIND else "fit"
     if last_checkpoint(version).is_file():
         words = ["--ckpt_path", str(version)]
     else:
@@ -101,8 +104,10 @@ def train(cell: Cell, folder: Path, deadline: float, data: list[str]) -> bool:
         words += ["--trainer.default_root_dir", str(folder)]
     if deadline - time.monotonic() < 1:
         return False
-    print(f"{cell.folder}: fit {' '.join(words)}", flush=True)
-    child = subprocess.Popen([sys.executable, "-m", "customresnet", "fit", *words, "--report", "false"])
+    if command == "fit":
+        words += ["--report", "false"]
+    print(f"{cell.folder}: {command} {' '.join(words)}", flush=True)
+    child = subprocess.Popen([sys.executable, "-m", "customresnet", command, *words])
     try:
         code = child.wait(timeout=deadline - time.monotonic())
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -117,24 +122,28 @@ def train(cell: Cell, folder: Path, deadline: float, data: list[str]) -> bool:
 def read_finished(folder: Path) -> dict[str, Any] | None:
     """The result of a finished run; None if it is unfinished."""
     version = folder / "lightning_logs/lab/version_0"
+    if folder.name.startswith(LR_FIND):
+        return read_record("lr_find", version) or None
     return read_record("result", version) if is_finished(version) else None
 
 
 def keep(name: str, cell: Cell, folder: Path) -> None:
     """Append a finished run to the plan's results."""
     version = folder / "lightning_logs/lab/version_0"
-    result, epochs = read_finished(folder), read_record("metrics", version)
+    result, epochs = read_finished(folder) or {}, read_record("metrics", version)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
-    row = {
+    row: dict[str, Any] = {
         "cell": cell.name,
         "seed": cell.seed,
         "flags": " ".join(cell.own),
         "common": " ".join(cell.common),
         "commit": commit.stdout.strip(),
-        "pflop": pflop(read_checkpoint(last_checkpoint(version)), result or {}),
-        "result": result,
-        "epochs": epochs,
     }
+    if cell.name == LR_FIND:
+        row |= {name: result[name] for name in ("lrs", "losses")}
+    else:
+        work = pflop(read_checkpoint(last_checkpoint(version)), result)
+        row |= {"pflop": work, "result": result, "epochs": epochs}
     RESULTS.mkdir(exist_ok=True)
     rows = [*read_results(name), row]
     write_atomically(RESULTS / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -159,7 +168,7 @@ def pflop(checkpoint: dict[str, Any], result: dict[str, Any]) -> float:
 
 def table(name: str) -> str:
     """Accuracy of every cell as a Markdown table: n, mean and standard deviation, difference from the first cell."""
-    rows = read_results(name)
+    rows = [row for row in read_results(name) if row["cell"] != LR_FIND]
     cells: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for row in rows:
         cells[row["cell"]][row["seed"]] = row
