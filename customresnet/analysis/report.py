@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from customresnet.analysis.evaluation.calibration import calibration
-from customresnet.analysis.evaluation.confusion import confusion
+from customresnet.analysis.evaluation.classes import confusion, per_class
 from customresnet.analysis.evaluation.curves import curves
 from customresnet.analysis.evaluation.galleries import (
     NO_IMAGES,
@@ -19,7 +19,6 @@ from customresnet.analysis.evaluation.galleries import (
     random_subset,
 )
 from customresnet.analysis.evaluation.overview import overview
-from customresnet.analysis.evaluation.per_class import per_class
 from customresnet.analysis.evaluation.predictions import Predictions, predict
 from customresnet.analysis.network.architecture import architecture
 from customresnet.analysis.network.gradcam import Target, find_layer, gradcam

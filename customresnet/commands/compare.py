@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from customresnet.analysis.comparison.evaluations import evaluate_runs
-from customresnet.analysis.comparison.overlaid_curves import overlaid_curves
-from customresnet.analysis.comparison.run_table import run_table, text_table
+from customresnet.analysis.comparison.runs import overlaid_curves, run_table, text_table
 from customresnet.analysis.comparison.significance import significance, verdicts
-from customresnet.analysis.evaluation.data_options import DataOptions
+from customresnet.analysis.evaluation.predictions import DataOptions
 from customresnet.analysis.page import write_page
 from customresnet.runs.find import find_runs
 from customresnet.runs.folders import LOGS

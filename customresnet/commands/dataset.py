@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from customresnet.analysis.dataset.augmentations import augmentations
-from customresnet.analysis.dataset.class_counts import class_counts
 from customresnet.analysis.dataset.duplicates import THRESHOLD, check_threshold, duplicates
-from customresnet.analysis.dataset.pixel_statistics import pixel_statistics
 from customresnet.analysis.dataset.samples import class_images, sample_predictions
+from customresnet.analysis.dataset.statistics import class_counts, pixel_statistics
 from customresnet.analysis.page import build_sections, write_page
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runs.folders import find_checkpoint

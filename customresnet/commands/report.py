@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from customresnet.analysis.evaluation.data_options import DataOptions
+from customresnet.analysis.evaluation.predictions import DataOptions
 from customresnet.analysis.report import Gallery, write_report
 from customresnet.data import sources
 from customresnet.data.transforms.preprocessing import Preprocessing

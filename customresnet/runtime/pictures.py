@@ -1,21 +1,22 @@
 """Draw many small images as one figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
 
 
-def image_grid(images: np.ndarray, captions: Sequence[str], columns: int, lines: int = 1, width: float = 8) -> "Figure":
-    """Draw images ``(N, H, W, 3)`` uint8 in rows, without interpolation, each below a caption of up to ``lines`` lines.
+def image_grid(
+    images: Sequence[np.ndarray | None] | np.ndarray,
+    captions: Sequence[str],
+    columns: int,
+    lines: int = 1,
+    width: float = 8,
+) -> Figure:
+    """Draw images ``(H, W, 3)`` uint8 in rows, without interpolation, each below a caption of up to ``lines`` lines.
 
-    ``width`` is that of the figure in inches.
+    The place of an image that is None stays empty. ``width`` is that of the figure in inches.
     """
-    from matplotlib.figure import Figure
-
     rows = -(-len(images) // columns)
     cell = width / columns
     text = 0.16 * lines / cell  # a line of small text is about 0.16 inches high
@@ -27,6 +28,7 @@ def image_grid(images: np.ndarray, captions: Sequence[str], columns: int, lines:
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = number % columns, number // columns * height + text
         box = (x + 0.04, x + 0.96, y + 0.95, y + 0.03)
-        axes.imshow(image, extent=box, aspect="auto", interpolation="none")
+        if image is not None:
+            axes.imshow(image, extent=box, aspect="auto", interpolation="none")
         axes.text(x + 0.5, y - 0.01, caption, ha="center", va="bottom", fontsize="small", linespacing=1.1)
     return figure

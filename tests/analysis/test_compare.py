@@ -11,8 +11,7 @@ import torch
 import yaml
 from scipy.stats import binomtest
 
-from customresnet.analysis.comparison.overlaid_curves import overlaid_curves
-from customresnet.analysis.comparison.run_table import text_table
+from customresnet.analysis.comparison.runs import overlaid_curves, text_table
 from customresnet.data import sources
 from customresnet.runs import folders as runs
 from customresnet.runs.find import find_runs, short_names

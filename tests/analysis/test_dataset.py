@@ -11,9 +11,8 @@ import torch
 
 from customresnet import Augmentation, CIFAR10DataModule
 from customresnet.analysis.dataset.augmentations import augmentation_steps, augmentations
-from customresnet.analysis.dataset.class_counts import class_counts
-from customresnet.analysis.dataset.pixel_statistics import pixel_statistics
 from customresnet.analysis.dataset.samples import class_images, mean_images, sample_predictions
+from customresnet.analysis.dataset.statistics import class_counts, pixel_statistics
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
 from customresnet.runtime.errors import UserError

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from customresnet.analysis.evaluation.calibration import calibration
-from customresnet.analysis.evaluation.confusion import confusion
+from customresnet.analysis.evaluation.classes import confusion, per_class
 from customresnet.analysis.evaluation.curves import curves
 from customresnet.analysis.evaluation.galleries import choose_misclassified, hardest_and_easiest, misclassified
-from customresnet.analysis.evaluation.per_class import per_class
 from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.runtime.errors import UserError

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from customresnet.analysis.comparison.mcnemar import MatchedPairs, holm
+from customresnet.analysis.comparison.significance import MatchedPairs, holm
 
 
 def test_counts_of_the_four_cells():

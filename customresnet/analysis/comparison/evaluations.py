@@ -5,8 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from customresnet.analysis.evaluation.data_options import DataOptions
-from customresnet.analysis.evaluation.predictions import predict
+from customresnet.analysis.evaluation.predictions import DataOptions, predict
 from customresnet.data import sources
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.sources import SourceName

@@ -29,15 +29,13 @@ def class_images(images: LabelledImages, count: int = 10, seed: int = 0) -> Sect
     """The mean image and up to ``count`` random images of each class."""
     means = np.nan_to_num(mean_images(images)).round().astype(np.uint8)
     generator = np.random.default_rng(seed)
-    size = images.images.shape[1]
-    rows = np.zeros((len(images.classes), count, size, size, 4), dtype=np.uint8)  # transparent where a class has fewer
-    chosen = {}
+    rows: list[np.ndarray | None] = []
+    captions, chosen = [], {}
     for label, name in enumerate(images.classes):
         members = generator.permutation(np.flatnonzero(images.labels.numpy() == label))[:count]
-        rows[label, : len(members), ..., :3] = images.images[members].numpy()
-        rows[label, : len(members), ..., 3] = 255
         chosen[name] = members.tolist()
-    names = [name if column == 0 else "" for name in images.classes for column in range(count)]
+        rows += [*images.images[members].numpy(), *[None] * (count - len(members))]
+        captions += [name, *[""] * (count - 1)]
     return Section(
         "samples",
         "Mean and sample images",
@@ -46,7 +44,7 @@ def class_images(images: LabelledImages, count: int = 10, seed: int = 0) -> Sect
                 means, images.classes, columns=10
             ),
             f"Random training images, up to {count} of each class. Each row is one class.": image_grid(
-                rows.reshape(-1, size, size, 4), names, columns=count
+                rows, captions, columns=count
             ),
         },
         {"training_images": chosen},

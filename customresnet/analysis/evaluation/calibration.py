@@ -4,6 +4,8 @@ Source: Guo et al., "On calibration of modern neural networks", 2017, https://ar
 """
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
@@ -14,8 +16,6 @@ BINS = 15
 
 def calibration(predictions: Predictions, bins: int = BINS) -> Section:
     """Reliability diagram and expected calibration error (ECE), with bins of equal width."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     confidence, correct = predictions.confidence.double(), predictions.correct.double()
@@ -35,27 +35,15 @@ def calibration(predictions: Predictions, bins: int = BINS) -> Section:
         }
         for i, n in enumerate(counts)
     ]
+    starts, filled = edges[:-1].numpy(), (counts > 0).numpy()
+    confidences, accuracies = (sums / counts).numpy()[:, filled]
     figure = Figure(figsize=(6, 6.5), layout="constrained")
     diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     diagram.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect calibration")
-    filled = [row for row in rows if row["images"]]
-    diagram.bar(
-        [row["from"] for row in filled],
-        [row["accuracy"] for row in filled],
-        width=1 / bins,
-        align="edge",
-        color="tab:blue",
-        alpha=0.6,
-        label="accuracy",
-    )
-    diagram.plot(
-        [row["confidence"] for row in filled],
-        [row["accuracy"] for row in filled],
-        "o",
-        color="tab:orange",
-        label="mean confidence of the bin",
-    )
-    histogram.bar(edges[:-1].tolist(), counts.tolist(), width=1 / bins, align="edge", color="0.6")
+    style = {"width": 1 / bins, "align": "edge"}
+    diagram.bar(starts[filled], accuracies, color="tab:blue", alpha=0.6, label="accuracy", **style)
+    diagram.plot(confidences, accuracies, "o", color="tab:orange", label="mean confidence of the bin")
+    histogram.bar(starts, counts.numpy(), color="0.6", **style)
     diagram.set_ylabel("accuracy")
     diagram.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     histogram.set(xlabel="confidence (probability of the predicted class)", ylabel="images")

@@ -2,6 +2,10 @@
 
 import math
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
 from customresnet.analysis.page import Section
 from customresnet.runs.files import EpochMetrics
 from customresnet.runtime.formatting import percent
@@ -10,11 +14,18 @@ NAMES = {"train": "training", "val": "validation", "test": "test"}
 COLORS = {"train": "tab:blue", "val": "tab:green", "test": "tab:orange"}
 
 
+def style_curves(accuracy: Axes, loss: Axes, rate: Axes) -> None:
+    """Label the axes that show curves by epoch, of one run or of several."""
+    accuracy.set_ylabel("accuracy")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    rate.set(xlabel="epoch", ylabel="learning rate\n(last step)", ylim=(0, None))
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (accuracy, loss, rate):
+        axes.grid(alpha=0.3)
+
+
 def curves(rows: list[EpochMetrics]) -> Section:
     """Curves of a run, from the rows of its epochs.csv. Missing values leave gaps."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
     stages = [stage for stage in NAMES if any(f"{stage}/acc" in row for row in rows)]
     if not stages:
         return Section("curves", "Curves", missing="there is no epochs.csv with accuracies beside the checkpoint")
@@ -33,24 +44,12 @@ def curves(rows: list[EpochMetrics]) -> Section:
     column = f"{watched}/acc"
     measured = [row for row in rows if column in row]
     best = max(measured, key=lambda row: row[column])
-    accuracy.plot(
-        best["epoch"],
-        best[column],
-        "*",
-        markersize=12,
-        color=COLORS[watched],
-        label=f"best {NAMES[watched]}: {percent(best[column])}, epoch {best['epoch']:.0f}",
-    )
-    rate.plot(
-        [row["epoch"] for row in rows], [row.get("lr", math.nan) for row in rows], color="tab:purple", marker=marker
-    )
+    label = f"best {NAMES[watched]}: {percent(best[column])}, epoch {best['epoch']:.0f}"
+    accuracy.plot(best["epoch"], best[column], "*", markersize=12, color=COLORS[watched], label=label)
+    rates = [row.get("lr", math.nan) for row in rows]
+    rate.plot([row["epoch"] for row in rows], rates, color="tab:purple", marker=marker)
     loss.set_ylabel("loss (cross-entropy)")
-    accuracy.set_ylabel("accuracy")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    rate.set(xlabel="epoch", ylabel="learning rate\n(last step)", ylim=(0, None))
-    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in (loss, accuracy, rate):
-        axes.grid(alpha=0.3)
+    style_curves(accuracy, loss, rate)
     for axes in (loss, accuracy):
         axes.legend(frameon=False, fontsize="small")
     last = measured[-1]

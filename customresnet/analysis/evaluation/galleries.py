@@ -84,7 +84,7 @@ def misclassified(predictions: Predictions, chosen: Tensor, requested: int, pair
 def hardest_and_easiest(predictions: Predictions, each: int = 4) -> Section:
     """The images of each class with the lowest and the highest probability of the true class."""
     truth = predictions.probabilities.gather(1, predictions.labels[:, None]).flatten()
-    pictures: dict[str, list[np.ndarray]] = {"hardest": [], "easiest": []}
+    pictures: dict[str, list[np.ndarray | None]] = {"hardest": [], "easiest": []}
     captions: dict[str, list[str]] = {"hardest": [], "easiest": []}
     numbers = []
     for label, name in enumerate(predictions.classes):
@@ -92,17 +92,16 @@ def hardest_and_easiest(predictions: Predictions, each: int = 4) -> Section:
         order = members[truth[members].argsort(stable=True)]
         picked = {"hardest": order[:each], "easiest": order.flip(0)[:each]}
         for kind, indices in picked.items():
-            blank = [np.zeros_like(predictions.data.images[0].numpy())] * (each - len(indices))
-            pictures[kind] += [*predictions.data.images[indices].numpy(), *blank]
-            captions[kind] += [f"{name} {percent(float(truth[i]), 1)}" for i in indices] + [""] * len(blank)
+            fewer = each - len(indices)
+            pictures[kind] += [*predictions.data.images[indices].numpy(), *[None] * fewer]
+            captions[kind] += [f"{name} {percent(float(truth[i]), 1)}" for i in indices] + [""] * fewer
             numbers += [{"class": name, "kind": kind, "image": int(i), "probability": float(truth[i])} for i in indices]
-    columns = 2 * each
     return Section(
         "hardest",
         "Hardest and easiest images",
         {
             f"The {each} {kind} images of each class, with the probability of the true class.": image_grid(
-                np.stack(pictures[kind]), captions[kind], columns
+                pictures[kind], captions[kind], columns=2 * each
             )
             for kind in pictures
         },

@@ -8,6 +8,7 @@ import copy
 from collections import Counter
 from typing import Literal
 
+import matplotlib
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -107,8 +108,6 @@ def cam(network: nn.Module, images: Tensor, targets: Tensor, layer: str) -> Tens
 
 def overlay(pixels: np.ndarray, maps: Tensor, opacity: float) -> np.ndarray:
     """Maps in color over images ``(N, H, W, 3)`` uint8, from blue (no evidence) to red (most evidence)."""
-    import matplotlib
-
     colors = matplotlib.colormaps["turbo"](maps.numpy())[..., :3] * 255
     return ((1 - opacity) * pixels + opacity * colors).round().astype(np.uint8)
 
@@ -135,17 +134,14 @@ def gradcam(
     inputs = prep.transforms()(predictions.data.images[chosen], seed=0)
     kinds = {"predicted": predictions.predicted, "true": predictions.labels}
     kinds = kinds if target == "both" else {target: kinds[target]}
-    maps = {kind: cam(network, inputs, labels[chosen], layer) for kind, labels in kinds.items()}
-    tiles, captions = [], []
-    for place, index in enumerate(chosen.tolist()):
-        tiles.append(pixels[place])
+    maps = [overlay(pixels, cam(network, inputs, labels[chosen], layer), opacity) for labels in kinds.values()]
+    tiles = [tile for tiles in zip(pixels, *maps, strict=True) for tile in tiles]
+    captions = []
+    for index in chosen.tolist():
         captions.append(predictions.classes[int(predictions.labels[index])])
-        for kind, labels in kinds.items():
-            tiles.append(overlay(pixels[place : place + 1], maps[kind][place : place + 1], opacity)[0])
-            label = int(labels[index])
+        for label in (int(labels[index]) for labels in kinds.values()):
             probability = percent(float(predictions.probabilities[index, label]), 0)
             captions.append(f"{predictions.classes[label]} {probability}")
-    per_image = 1 + len(kinds)
     shown = " and ".join(f"the {kind} class" for kind in kinds)
     caption = (
         f"Each image with its true class, then the evidence for {shown} at {layer}, with the probability: "
@@ -154,6 +150,6 @@ def gradcam(
     return Section(
         name,
         title,
-        {caption: image_grid(np.stack(tiles), captions, columns=2 * per_image)},
+        {caption: image_grid(tiles, captions, columns=2 * (1 + len(kinds)))},
         numbers={"layer": layer, "target": target, "opacity": opacity, "images": chosen.tolist()},
     )

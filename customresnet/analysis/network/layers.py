@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,10 +40,10 @@ class Layer:
     shape: tuple[int, ...]
     parameters: int
     flops: int
-    receptive_field: int | None
-    jump: int | None
-    start: float | None
-    padding: int | None
+    receptive_field: int | None = None
+    jump: int | None = None
+    start: float | None = None
+    padding: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def profile(network: nn.Module, image_size: int = 32) -> NetworkProfile:
     name, failure = type(network).__name__, None
     for device in ("cpu",) if image_size <= SMALL else ("meta", "cpu"):  # a forward that reads values fails on meta
         try:
-            calls, flops = _calls(network, image_size, device)
+            layers, flops = _layers(network, image_size, device)
             break
         except Exception as error:  # a forward may raise anything
             failure = error
@@ -86,22 +86,11 @@ def profile(network: nn.Module, image_size: int = 32) -> NetworkProfile:
         raise UserError(f"{name} does not accept images of `image_size` {image_size} ({reason})") from failure
     fields = receptive_fields(network, image_size, device)
     by_path = {path: iter(outputs) for path, outputs in fields.layers.items()}
-    layers = []
-    for number, call in enumerate(calls, start=1):
-        field = next(by_path.get(call.path, iter(())), None)
-        layers.append(
-            Layer(
-                name=f"{call.kind}-{number}",
-                path=call.path,
-                shape=call.shape,
-                parameters=call.parameters,
-                flops=call.flops,
-                receptive_field=field.size if field else None,
-                jump=field.jump if field else None,
-                start=field.start if field else None,
-                padding=field.padding if field else None,
+    for index, layer in enumerate(layers):
+        if field := next(by_path.get(layer.path, iter(())), None):
+            layers[index] = replace(
+                layer, receptive_field=field.size, jump=field.jump, start=field.start, padding=field.padding
             )
-        )
     totals = _totals(network, layers, flops, image_size)
     return NetworkProfile(name, image_size, layers, totals, fields.logits, fields.unknown)
 
@@ -126,36 +115,25 @@ class FlopCounter(TorchDispatchMode):
         return output
 
 
-@dataclass(frozen=True)
-class _Call:
-    """A call of a module, before its receptive field is known; see ``Layer``."""
-
-    kind: str
-    path: str
-    shape: tuple[int, ...]
-    parameters: int
-    flops: int
-
-
-def _calls(network: nn.Module, image_size: int, device: str) -> tuple[list[_Call], int]:
-    """The calls of modules that call no other module, and the FLOPs of the whole network, for one image."""
+def _layers(network: nn.Module, image_size: int, device: str) -> tuple[list[Layer], int]:
+    """The layers without their receptive fields, and the FLOPs of the whole network, for one image."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     network = copy.deepcopy(network).eval().to(device=device, dtype=torch.float32)
     counter = FlopCounter()
-    calls: list[_Call] = []
-    starts: list[tuple[int, int]] = []  # for each module being called, the calls and FLOPs before it
+    layers: list[Layer] = []
+    starts: list[tuple[int, int]] = []  # for each module being called, the layers and FLOPs before it
 
     def start(*_: object) -> None:
-        starts.append((len(calls), counter.flops))
+        starts.append((len(layers), counter.flops))
 
     for name, module in network.named_modules():
 
         def end(module: nn.Module, _: object, output: object, path: str = name) -> None:
             before, flops = starts.pop()
-            if before == len(calls):  # it called no other module
-                shape, size = _shape(output), parameter_count(module)
-                calls.append(_Call(type(module).__name__, path, shape, size, counter.flops - flops))
+            if before == len(layers):  # it called no other module
+                row = f"{type(module).__name__}-{before + 1}"
+                layers.append(Layer(row, path, _shape(output), parameter_count(module), counter.flops - flops))
 
         for hooks in (module._forward_hooks, module._forward_pre_hooks):  # the user's hooks are not called
             hooks.clear()
@@ -164,7 +142,7 @@ def _calls(network: nn.Module, image_size: int, device: str) -> tuple[list[_Call
             module.register_forward_hook(end)
     with counter, sdpa_kernel(SDPBackend.MATH):  # torch has no formula for the CPU's fused attention
         network.forward(torch.zeros(1, 3, image_size, image_size, device=device))  # not compiled
-    return calls, counter.flops
+    return layers, counter.flops
 
 
 def _shape(output: Any) -> tuple[int, ...]:

@@ -1,8 +1,10 @@
-"""The compared runs as a table: recipe, network, learning rates, accuracy and time."""
+"""The compared runs: a table of what they recorded, and their curves in one figure."""
 
 from typing import Any
 
-from customresnet.analysis.evaluation.curves import NAMES
+from matplotlib.figure import Figure
+
+from customresnet.analysis.evaluation.curves import NAMES, style_curves
 from customresnet.analysis.page import Section
 from customresnet.runs.record import RunRecord
 from customresnet.runtime.formatting import UNKNOWN, duration, learning_rate, percent
@@ -11,6 +13,9 @@ WIDTH = 120
 """Characters in a line of text."""
 DISPENSABLE = ("recipe", "parameters", "best training", "LRMIN", "time", "LRMAX", "network", "epochs")
 """Columns that ``text_table`` drops, in this order, until the table fits."""
+DASHES = ("-", "--", ":", "-.")
+LEGEND = 90
+"""Characters in a row of the legend."""
 
 
 def run_table(compared: list[RunRecord]) -> Section:
@@ -87,4 +92,34 @@ def text_table(rows: list[dict[str, Any]], width: int = WIDTH) -> str:
     return "\n".join(
         "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
         for line in cells
+    )
+
+
+def overlaid_curves(compared: list[RunRecord]) -> Section:
+    """The curves of all runs that recorded any."""
+    drawn = [run for run in compared if run.series(f"{run.watched}/acc")[0] or run.series("train/loss")[0]]
+    if not drawn:
+        return Section("curves", "Curves", missing="no run has an epochs.csv with accuracy or training loss")
+    # a dollar sign would start a formula
+    labels = [run.name.replace("$", r"\$") + f", {NAMES['val']}" * (run.watched == "val") for run in drawn]
+    beside = max(1, min(4, LEGEND // (max(map(len, labels)) + 6)))
+    figure = Figure(figsize=(8, 7.4 + 0.19 * -(-len(drawn) // beside)), layout="constrained")
+    accuracy, loss, rate = figure.subplots(3, 1, sharex=True, height_ratios=(4, 3, 1.3))
+    for number, run in enumerate(drawn):
+        style = {"color": f"C{number % 10}", "linestyle": DASHES[number // 10 % len(DASHES)]}
+        for axes, column in ((accuracy, f"{run.watched}/acc"), (loss, "train/loss"), (rate, "lr")):
+            epochs, values = run.series(column)
+            axes.plot(epochs, values, marker="o" if len(epochs) == 1 else "", **style)
+    loss.set(ylabel="training loss", ylim=(0, None))
+    style_curves(accuracy, loss, rate)
+    figure.legend(
+        accuracy.get_lines(), labels, loc="outside lower center", ncols=beside, frameon=False, fontsize="small"
+    )
+    without = [run.name for run in compared if run not in drawn]
+    return Section(
+        "curves",
+        "Curves",
+        {"Accuracy after each epoch (on the test images, unless marked validation), training loss and LR.": figure},
+        numbers={run.name: run.metrics for run in drawn},
+        text=[f"Without curves: {', '.join(without)}."] if without else [],
     )
