@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,28 @@ from customresnet.data.labelled_images import LabelledImages
 from customresnet.runtime.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "BLP", "CUR", "DCX", "DDS")
+FORMATS += ("DIB", "FLI", "FTEX", "GBR", "ICNS", "ICO", "IM", "MSP", "PCD", "PCX", "PIXAR", "PSD", "QOI", "SGI", "SUN")
+FORMATS += ("XBM", "XPM", "TGA")  # TGA last: it has no signature
+"""Pillow's names of the formats that are read.
+
+Not those that Pillow hands to other programs (EPS to Ghostscript, WMF to Windows), those that it can only identify (MPEG,
+HDF5), containers (IPTC), and FITS, whose values are physical quantities of any range.
+"""
+
+HIDDEN = ("__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN")
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes of the image files that can be read, in lower case, each with its dot."""
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or was made by an operating system: ``.git``, ``__MACOSX``, ``@eaDir``."""
+    return name.startswith(".") or name in HIDDEN
 
 
 def fit_to_square(image: Image.Image, size: int) -> Image.Image:
