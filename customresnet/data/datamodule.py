@@ -13,9 +13,7 @@ from torch.utils.data import DataLoader
 
 from customresnet.data import sources
 from customresnet.data.batches import Batch, InMemoryDataset, SeededBatchSampler, TrainingLoader, worker_options
-from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
-from customresnet.data.options import check_batch_size, check_options
-from customresnet.data.partition import Partition
+from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Partition, Split
 from customresnet.data.sources import SourceName
 from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.data.transforms.policy import (
@@ -82,12 +80,30 @@ class CIFAR10DataModule(pl.LightningDataModule):
         self.augment = Augmentation.from_config(augment) if isinstance(augment, dict) else augment  # as in hparams
         self.engine = engine
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        check_options(self)
+        self._check_options()
         self.save_hyperparameters(self._plain_options(), logger=False)
         self._train: LabelledImages | None = None
         self._val: LabelledImages | None = None
         self._test: LabelledImages | None = None
         self._copies: dict[tuple[LabelledImages, torch.device], LabelledImages] = {}
+
+    def _check_options(self) -> None:
+        """Raise a UserError if an option is invalid for any set of images."""
+        for name, least in (("batch_size", 1), ("seed", 0), ("val_size", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"`{name}` must be at least {least}; received {getattr(self, name)}")
+        if self.num_workers != "auto" and self.num_workers < 0:
+            raise UserError(f"`num_workers` must be at least 0, or auto; received {self.num_workers}")
+        if min(self.std) <= 0:
+            raise UserError(f"`std` must be positive; received {list(self.std)}")
+        size = self.image_size or DEFAULT_IMAGE_SIZE
+        if size < 32:
+            raise UserError(f"`image_size` must be at least 32, for the network's pooling layers; received {size}")
+        self.augment.check(size)
+        if self.engine == "batch":
+            BatchBackend(self.augment, self.mean, self.std, size)  # raises a UserError for an unsupported step
+            if self.num_workers not in (0, "auto"):
+                raise UserError(f"`engine` batch does not use workers; received `num_workers` {self.num_workers}")
 
     def _plain_options(self) -> dict[str, Any]:
         """The options as values that any checkpoint can hold."""
@@ -105,7 +121,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
         needs_training_images = stage in (None, "fit") or (stage == "validate" and self.val_size > 0)
         if self._train is None and needs_training_images:
             self._train, self._val = self._partition.split(self._load("train"))
-            check_batch_size(self.batch_size, len(self._train))
+            self._check_batch_size(len(self._train))
         if self._test is None:
             self._test = self._load("test")
 
@@ -151,8 +167,13 @@ class CIFAR10DataModule(pl.LightningDataModule):
         """The number of images in an epoch, counted without reading them."""
         images = sources.count(self.source, self.root, "train")
         images = self._partition.count(images, len(sources.class_names(self.source, self.root)))
-        check_batch_size(self.batch_size, images)
+        self._check_batch_size(images)
         return images
+
+    def _check_batch_size(self, images: int) -> None:
+        """Raise a UserError if a batch is larger than the whole training set of ``images`` images."""
+        if self.batch_size > images:
+            raise UserError(f"`batch_size` {self.batch_size} is larger than the {images} training images")
 
     @property
     def _partition(self) -> Partition:

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from customresnet.models import build_network, network_name
-from customresnet.models.build import default_width
+from customresnet.models import build_network, default_width, network_name
 from customresnet.runs.checkpoint import read_checkpoint
 from customresnet.runs.files import READERS, EpochMetrics, RecordName, read_record
 from customresnet.runs.folders import CHECKPOINTS, CONFIG, METRICS, is_finished, last_checkpoint, run_folder

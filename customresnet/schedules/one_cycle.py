@@ -17,15 +17,9 @@ PEAK_SHARE = 5 / 24
 
 @dataclass(frozen=True)
 class OneCycle:
-    """One cycle of learning rate and momentum. Without annihilation it ends where it started, at LRMIN.
+    """One cycle of learning rate and momentum; the attributes are options of ImageClassifier.
 
-    Attributes:
-        lr_max: Learning rate at the peak (LRMAX).
-        lr_min: Learning rate of the first step (LRMIN).
-        peak_epoch: Epoch whose last step takes LRMAX; None means 5/24 of the run.
-        anneal: Shape of both slopes.
-        momentum: Lowest and highest momentum (beta1 for Adam), at the peak and at both ends; None keeps it constant.
-        final_div_factor: LRMIN divided by this is the last step's learning rate: 1, or more to anneal toward zero.
+    Without annihilation it ends where it started, at LRMIN.
     """
 
     lr_max: float

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch.optim import Optimizer
 
 from customresnet.runtime.files import as_csv, write_atomically
@@ -12,7 +11,6 @@ from customresnet.schedules import Policy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,7 @@ class Schedule:
 
     @classmethod
     def from_policy(
-        cls,
-        policy: Policy,
-        optimizer: Optimizer,
-        total_steps: int,
-        steps_per_epoch: int,
-        assumed: tuple[str, ...] = (),
+        cls, policy: Policy, optimizer: Optimizer, total_steps: int, steps_per_epoch: int, assumed: tuple[str, ...] = ()
     ) -> "Schedule":
         """Step the scheduler that training uses through the whole run; do not use ``optimizer`` afterward."""
         scheduler = policy.scheduler(optimizer, total_steps, steps_per_epoch)
@@ -95,7 +88,8 @@ class Schedule:
             value = "= LRMAX/10" if assumed else f"{lr:.3g}"
             label = name if relative and name == "LRMAX" else f"{name} {value}{assumed}"
             axes.axhline(lr, color=color, linestyle=":", linewidth=1.2, label=label)
-        axes.secondary_xaxis("top", functions=(self._in_epochs, self._in_steps)).set_xlabel("epoch")
+        functions = (lambda step: step / per_epoch, lambda epoch: epoch * per_epoch)
+        axes.secondary_xaxis("top", functions=functions).set_xlabel("epoch")
         right = axes.twinx()
         right.plot(self.momentum, color="tab:orange", linestyle="--", label=self.momentum_name)
         low, high = min(self.momentum), max(self.momentum)
@@ -103,12 +97,6 @@ class Schedule:
         right.set(ylabel=f"momentum ({self.momentum_name})", ylim=(low - margin, high + margin))
         figure.legend(loc="outside lower center", ncols=3, fontsize="small")
         return figure
-
-    def _in_epochs(self, steps: "ArrayLike") -> "ArrayLike":
-        return np.asarray(steps) / self.steps_per_epoch
-
-    def _in_steps(self, epochs: "ArrayLike") -> "ArrayLike":
-        return np.asarray(epochs) * self.steps_per_epoch
 
 
 def momentum_of(group: dict[str, Any]) -> float:

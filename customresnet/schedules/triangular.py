@@ -17,17 +17,7 @@ HALF_CYCLE_SHARE = 1 / 12
 
 @dataclass(frozen=True)
 class Triangular:
-    """Cycles of learning rate and momentum, each from LRMIN to LRMAX and back.
-
-    Attributes:
-        lr_max: Learning rate at the top of the first cycle (LRMAX).
-        lr_min: Learning rate of the first step and at the bottom of every cycle (LRMIN).
-        half_cycle: Epochs from bottom to top, Smith's step size; None means 1/12 of the run.
-        cycle_mode: Equal cycles (triangular), each half as high as the previous one (triangular2), or shrinking at
-            every step (exp_range).
-        cycle_gamma: For exp_range, the factor by which every step shrinks the cycle.
-        momentum: Lowest and highest momentum (beta1 for Adam), at the top and at the bottom; None keeps it constant.
-    """
+    """Cycles of learning rate and momentum, each from LRMIN to LRMAX and back; the attributes are ImageClassifier's."""
 
     lr_max: float
     lr_min: float

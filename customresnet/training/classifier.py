@@ -16,8 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from customresnet.data.batches import Batch
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.preprocessing import Preprocessing
-from customresnet.models import build_network, network_spec
-from customresnet.models.build import Network, default_width
+from customresnet.models import Network, build_network, default_width, network_spec
 from customresnet.runs.checkpoint import FORMAT, FORMAT_KEY, check_format
 from customresnet.runtime.errors import UserError
 from customresnet.schedules import Policy, PolicyName, policy_from_options

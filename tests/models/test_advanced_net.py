@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from customresnet.analysis.network.layers import profile
-from customresnet.models import NETWORKS, AdvancedNet, AdvancedNetOriginal, build_network
-from customresnet.models.build import default_width
+from customresnet.models import NETWORKS, AdvancedNet, AdvancedNetOriginal, build_network, default_width
 from customresnet.runtime.errors import UserError
 
 

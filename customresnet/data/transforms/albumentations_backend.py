@@ -1,8 +1,8 @@
 """The transform backend that prepares images one by one, with Albumentations."""
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,21 @@ if TYPE_CHECKING:
     from albumentations import BasicTransform, Compose
 
 
+BORDERS = {"reflect_101": 4, "replicate": 1}
+"""cv2.BORDER_REFLECT_101 and cv2.BORDER_REPLICATE."""
+
+
 @dataclass(frozen=True)
 class Step:
-    """One step of the policy. ``done`` describes an image after it ("flipped"); ``build`` creates the transform."""
+    """One step of the policy."""
 
     description: str
-    done: str
-    build: Callable[[], "BasicTransform"]
+    done: str  # describes an image after it, such as "flipped"
+    transform: str  # a class of Albumentations
+    options: dict[str, Any]
+
+    def build(self) -> "BasicTransform":
+        return getattr(_albumentations(), self.transform)(**self.options)
 
 
 class AlbumentationsBackend:
@@ -52,68 +60,43 @@ class AlbumentationsBackend:
 
     def steps(self) -> Iterator[Step]:
         """The steps in order, without those that are turned off."""
-        a, size = self.augmentation, self.image_size
+        a, size, border_mode = self.augmentation, self.image_size, BORDERS[self.augmentation.border]
         if a.pad:
-            yield Step(f"Pad {a.pad} (to {size + 2 * a.pad}x{size + 2 * a.pad}, {a.border})", "padded", self._pad)
-            yield Step(f"RandomCrop {size}", "cropped", lambda: _albumentations().RandomCrop(size, size))
+            padded = size + 2 * a.pad
+            options: dict[str, Any] = {"padding": a.pad, "border_mode": border_mode}
+            yield Step(f"Pad {a.pad} (to {padded}x{padded}, {a.border})", "padded", "Pad", options)
+            yield Step(f"RandomCrop {size}", "cropped", "RandomCrop", {"height": size, "width": size})
         if a.flip:
-            yield Step(f"HorizontalFlip p={a.flip:g}", "flipped", lambda: _albumentations().HorizontalFlip(p=a.flip))
+            yield Step(f"HorizontalFlip p={a.flip:g}", "flipped", "HorizontalFlip", {"p": a.flip})
         g = a.shift_scale_rotate
         if g.p:
             amounts = f"shift={g.shift:g} scale={g.scale:g} rotate={g.rotate:g}"
-            yield Step(f"ShiftScaleRotate {amounts} p={g.p:g} ({a.border})", "moved", self._shift_scale_rotate)
+            description = f"ShiftScaleRotate {amounts} p={g.p:g} ({a.border})"
+            shift = (-g.shift, g.shift)
+            options = {
+                "translate_percent": {"x": shift, "y": shift},
+                "scale": (1 - g.scale, 1 + g.scale),
+                "rotate": (-g.rotate, g.rotate),
+                "keep_ratio": True,
+                "border_mode": border_mode,
+                "p": g.p,
+            }
+            yield Step(description, "moved", "Affine", options)
         c = a.color_jitter
         if c.p:
             amounts = f"{c.brightness:g}/{c.contrast:g}/{c.saturation:g}/{c.hue:g}"
-            yield Step(f"ColorJitter {amounts} p={c.p:g}", "recolored", self._color_jitter)
+            factors = {name: (1 - s, 1 + s) for name, s in asdict(c).items() if name not in ("hue", "p")}
+            options = {**factors, "hue": (-c.hue, c.hue), "p": c.p}
+            yield Step(f"ColorJitter {amounts} p={c.p:g}", "recolored", "ColorJitter", options)
         if a.gray:
-            yield Step(f"ToGray p={a.gray:g}", "made gray", lambda: _albumentations().ToGray(p=a.gray))
-        yield Step(f"Normalize mean={self.mean} std={self.std}", "normalized", self._normalize)
+            yield Step(f"ToGray p={a.gray:g}", "made gray", "ToGray", {"p": a.gray})
+        options = {"mean": self.mean, "std": self.std, "max_pixel_value": 255.0}
+        yield Step(f"Normalize mean={self.mean} std={self.std}", "normalized", "Normalize", options)
         if a.cutout and a.cutout_p:
-            p = f" p={a.cutout_p:g}" if a.cutout_p < 1 else ""
-            yield Step(f"Cutout {a.cutout}x{a.cutout}{p} (filled with the mean)", "cutout", self._cutout)
-
-    def _pad(self) -> "BasicTransform":
-        return _albumentations().Pad(padding=self.augmentation.pad, border_mode=self._border_mode())
-
-    def _shift_scale_rotate(self) -> "BasicTransform":
-        g = self.augmentation.shift_scale_rotate
-        return _albumentations().Affine(
-            translate_percent={"x": (-g.shift, g.shift), "y": (-g.shift, g.shift)},
-            scale=(1 - g.scale, 1 + g.scale),
-            rotate=(-g.rotate, g.rotate),
-            keep_ratio=True,
-            border_mode=self._border_mode(),
-            p=g.p,
-        )
-
-    def _color_jitter(self) -> "BasicTransform":
-        c = self.augmentation.color_jitter
-        return _albumentations().ColorJitter(
-            brightness=(1 - c.brightness, 1 + c.brightness),
-            contrast=(1 - c.contrast, 1 + c.contrast),
-            saturation=(1 - c.saturation, 1 + c.saturation),
-            hue=(-c.hue, c.hue),
-            p=c.p,
-        )
-
-    def _normalize(self) -> "BasicTransform":
-        return _albumentations().Normalize(mean=self.mean, std=self.std, max_pixel_value=255.0)
-
-    def _cutout(self) -> "BasicTransform":
-        side = (self.augmentation.cutout, self.augmentation.cutout)
-        return _albumentations().CoarseDropout(
-            num_holes_range=(1, 1),
-            hole_height_range=side,
-            hole_width_range=side,
-            fill=0,
-            p=self.augmentation.cutout_p,
-        )
-
-    def _border_mode(self) -> int:
-        import cv2
-
-        return {"reflect_101": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}[self.augmentation.border]
+            p, side = f" p={a.cutout_p:g}" if a.cutout_p < 1 else "", (a.cutout, a.cutout)
+            options = {"num_holes_range": (1, 1), "hole_height_range": side, "hole_width_range": side, "fill": 0}
+            description = f"Cutout {a.cutout}x{a.cutout}{p} (filled with the mean)"
+            yield Step(description, "cutout", "CoarseDropout", {**options, "p": a.cutout_p})
 
 
 def _albumentations() -> ModuleType:

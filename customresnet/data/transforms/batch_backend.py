@@ -12,23 +12,14 @@ from customresnet.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """The random parameters of a batch, each a Tensor ``(N,)`` with one value per image.
+    """The random parameters of a batch, each a Tensor ``(N,)`` with one value per image."""
 
-    Attributes:
-        top: First row of the crop, in the padded image.
-        left: First column of the crop.
-        flip: Whether the crop is flipped.
-        cut: Whether there is a hole.
-        hole_top: First row of the hole, in the crop.
-        hole_left: First column of the hole.
-    """
-
-    top: Tensor
-    left: Tensor
-    flip: Tensor
-    cut: Tensor
-    hole_top: Tensor
-    hole_left: Tensor
+    top: Tensor  # first row of the crop, in the padded image
+    left: Tensor  # first column of the crop
+    flip: Tensor  # whether the crop is flipped
+    cut: Tensor  # whether there is a hole
+    hole_top: Tensor  # first row of the hole, in the crop
+    hole_left: Tensor  # first column of the hole
 
 
 class BatchBackend:
