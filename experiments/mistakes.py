@@ -12,7 +12,8 @@ import argparse
 import json
 import logging
 import statistics
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 
 from customresnet import CIFAR10DataModule, ImageClassifier, Trainer, fit
-from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend
+from customresnet.data.transforms.albumentations_backend import AlbumentationsBackend, Step
 from customresnet.data.transforms.selection import EngineName, TransformBackend
 from customresnet.runtime.files import write_atomically
 from customresnet.runtime.hardware import device_name
@@ -54,10 +55,10 @@ class DifferentTestStd(CIFAR10DataModule):
 
 
 class RawMeanBackend(AlbumentationsBackend):
-    def _cutout(self) -> Any:
-        hole: Any = super()._cutout()
-        hole.fill = self.mean
-        return hole
+    def steps(self) -> Iterator[Step]:
+        for step in super().steps():
+            hole = step.transform == "CoarseDropout"
+            yield replace(step, options={**step.options, "fill": self.mean}) if hole else step
 
 
 class RawMeanCutout(CIFAR10DataModule):
