@@ -35,7 +35,7 @@ def add_command_arguments(
         elif parameter.default is False:
             parser.add_argument(f"--{name}", action="store_true", help=documented.get(name))
         elif str(parameter.annotation).startswith("list["):
-            parser.add_argument(f"--{name}", nargs="+", help=documented.get(name))
+            parser.add_argument(f"--{name}", nargs="+", action="extend", help=documented.get(name))
         else:
             continue
         skip = skip | {name}
@@ -95,7 +95,7 @@ def run_plain(name: str, function: Callable[..., Any], words: list[str]) -> None
         named = {p: given[p] for p in (*objects, *names) if parameters[p].kind is not inspect.Parameter.VAR_POSITIONAL}
         function(*several, **named)
     except UserError as error:
-        raise UserError(with_flags(str(error), parser)) from error
+        raise type(error)(with_flags(str(error), parser)) from error
 
 
 def is_object(annotation: Any) -> bool:

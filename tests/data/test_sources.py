@@ -132,18 +132,6 @@ def test_other_files_are_ignored(tmp_path):
     assert sources.load("folder", tree, "train").classes == ("cat", "dog", "owl")
 
 
-def test_exif_orientation_is_applied_and_16_bit_grey_is_scaled(tmp_path):
-    photo = Image.new("RGB", (32, 32), (0, 0, 0))
-    photo.paste((255, 255, 255), (0, 0, 32, 16))  # the upper half
-    exif = photo.getexif()
-    exif[0x0112] = 3  # upside down
-    photo.save(tmp_path / "photo.png", exif=exif)
-    Image.fromarray(np.full((32, 32), 30_000, np.uint16)).save(tmp_path / "grey.png")
-    pixels, _, _ = image_files.read_pictures([tmp_path / "photo.png", tmp_path / "grey.png"], 32)
-    assert (int(pixels[0, 0, 0, 0]), int(pixels[0, 31, 0, 0])) == (0, 255)
-    assert pixels[1].unique().tolist() == [30_000 // 257]
-
-
 def test_a_damaged_zip_raises(tmp_path):
     (tmp_path / "x.zip").write_text("not a zip")
     with pytest.raises(UserError, match=r"`root` .*x\.zip is neither a directory nor a readable \.zip"):

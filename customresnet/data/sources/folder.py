@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
-from customresnet.data.sources.image_files import IMAGE_SUFFIXES, decode, fit_to_square
+from customresnet.data.sources.image_files import image_suffixes, read_square
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.screen import interactive
 
@@ -31,13 +31,12 @@ def load_folder(root: Path | None, split: Split, image_size: int | None) -> Labe
 
         def fill(index: int) -> None:
             name = files[index][0]
-            image = decode(f"{root}/{name}", lambda: read(name))
-            if image_size is None and image.size != (size, size):
+            images[index], (width, height) = read_square(f"{root}/{name}", lambda: read(name), size)
+            if image_size is None and (width, height) != (size, size):
                 raise UserError(
-                    f"{root}/{name} is {image.width}x{image.height} pixels, not {size}x{size}; "
+                    f"{root}/{name} is {width}x{height} pixels, not {size}x{size}; "
                     f"pass `image_size` {size} (or another size) to resize all images"
                 )
-            images[index] = np.asarray(fit_to_square(image, size))
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             filled = pool.map(fill, range(len(files)))
@@ -95,7 +94,7 @@ def _find_images(names: Iterable[str], root: Path | None) -> Tree:
         tree = found.setdefault("/".join(parts[:depth]), {"train": {}, "test": {}})
         if len(inside) == 1 and name.endswith("/"):
             tree[split].setdefault(inside[0], [])  # a class without images is kept, to report it
-        elif len(inside) == 2 and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+        elif len(inside) == 2 and PurePosixPath(name).suffix.lower() in image_suffixes():
             tree[split].setdefault(inside[0], []).append(name)
     complete = {folder: tree for folder, tree in found.items() if tree["train"] and tree["test"]}
     if len(complete) == 1:

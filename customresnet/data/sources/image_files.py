@@ -1,30 +1,34 @@
-"""Decode image files, resize images to squares, and read image files for prediction."""
+"""Decode image files to RGB squares of 8 bits."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.sources.pixels import to_rgb
 from customresnet.runtime.errors import UserError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "BLP", "CUR", "DCX", "DDS")
-FORMATS += ("DIB", "FLI", "FTEX", "GBR", "ICNS", "ICO", "IM", "MSP", "PCD", "PCX", "PIXAR", "PSD", "QOI", "SGI", "SUN")
-FORMATS += ("XBM", "XPM", "TGA")  # TGA last: it has no signature
+COMMON = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO")
+RARE = ("BLP", "CUR", "DCX", "DDS", "DIB", "FLI", "FTEX", "GBR", "ICNS", "ICO", "IM", "MSP", "PCD", "PCX", "PIXAR")
+MORE = ("PSD", "QOI", "SGI", "SUN", "XBM", "XPM", "TGA")
+FORMATS = (*COMMON, *RARE, *MORE)
 """Pillow's names of the formats that are read.
 
-Not those that Pillow hands to other programs (EPS to Ghostscript, WMF to Windows), those that it can only identify (MPEG,
-HDF5), containers (IPTC), and FITS, whose values are physical quantities of any range.
+Not those that Pillow hands to other programs (EPS to Ghostscript, WMF to Windows), those that it can only identify
+(MPEG, HDF5), containers (IPTC), and FITS, whose values are physical quantities of any range.
 """
 
 HIDDEN = ("__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @cache
@@ -49,34 +53,42 @@ def resize(data: LabelledImages, size: int) -> LabelledImages:
     return LabelledImages(torch.from_numpy(np.stack(images)), data.labels, data.classes)
 
 
-def decode(name: str, read: Callable[[], bytes]) -> Image.Image:
-    """Decode the bytes that ``read`` returns to an RGB image. An error names the file ``name``."""
-    try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(read())))
-        if image.mode.startswith("I"):  # 16-bit gray, which convert() would clip to white
-            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-        return image.convert("RGB")
-    except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise UserError(f"cannot read the image {name}: {error}; replace or remove the file") from error
+def read_square(name: str, read: Callable[[], bytes], size: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode the bytes that ``read`` returns, or their first frame, to an RGB square ``(size, size, 3)`` uint8.
 
-
-def read_pictures(paths: Iterable[Path], size: int) -> tuple[Tensor, list[Path], list[tuple[int, int]]]:
-    """Read image files, and all image files in directories, for prediction.
+    A JPEG whose sides are at least 4 times ``size`` is decoded at 1/2, 1/4 or 1/8 of its resolution, but at least
+    2 times ``size``. This takes a fraction of the time and memory, and changes the pixels slightly.
 
     Returns:
-        The images ``(N, size, size, 3)`` uint8, their paths, and their original sizes (width, height).
+        The square, and the original width and height.
+
+    Raises:
+        UserError: The file ``name`` cannot be read.
     """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise UserError(f"`images` {path}: no .png, .jpg or .jpeg in this directory")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise UserError(f"`images` {path}: no such file or directory")
-    pictures = [decode(str(path), path.read_bytes) for path in found]
-    squares = np.stack([np.asarray(fit_to_square(picture, size)) for picture in pictures])
-    return torch.from_numpy(squares), found, [picture.size for picture in pictures]
+    try:
+        image, original = _decode(read(), 2 * size)
+        return np.asarray(fit_to_square(image, size)), original
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is damaged, no image, or of an unknown kind" if unknown else str(error) or type(error).__name__
+        raise UserError(f"cannot read the image {name}: {reason}; replace or remove it") from error
+
+
+def _decode(data: bytes, least: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode an image to RGB, with sides of at least ``least`` pixels unless it is smaller.
+
+    Returns:
+        The image, and its size without reduction.
+    """
+    if not data:
+        raise ValueError("it is empty")
+    image = Image.open(io.BytesIO(data), formats=_formats())
+    full = image.size
+    image.draft(image.mode, (least, least))
+    reduced = image.size != full
+    if reduced and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
+        full = full[::-1]
+    rgb = to_rgb(image, data)
+    rgb.info = image.info  # with its orientation
+    ImageOps.exif_transpose(rgb, in_place=True)
+    return rgb, full if reduced else rgb.size
