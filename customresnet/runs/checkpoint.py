@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from customresnet.models import build_network, network_name, network_spec
+from customresnet.runs.durable import newest_intact
 from customresnet.runs.folders import WEIGHTS_SUFFIX
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.formatting import percent
@@ -30,11 +31,14 @@ METADATA = ("hyper_parameters", "preprocessing", "epoch", "global_step", "config
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint or weights file of this project on the CPU, without executing code from it.
 
+    If the file is damaged, the checkpoint before it is loaded, with a warning.
+
     Raises:
-        UserError: It is truncated, not a checkpoint of this project, or of a newer format.
+        UserError: Both are damaged, or it is not a checkpoint of this project, or of a newer format.
     """
     if path.suffix == WEIGHTS_SUFFIX:
         return read_weights(path)
+    path = newest_intact(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler may raise anything on arbitrary bytes
