@@ -21,7 +21,7 @@ from customresnet.data import sources
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.runs.checkpoint import read_checkpoint
-from customresnet.runs.folders import CONFIG, find_checkpoint, run_folder
+from customresnet.runs.folders import CONFIG, find_checkpoint, is_finished, newest_run, run_folder
 from customresnet.runtime.errors import UserError
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.options import refuse_contradiction
@@ -40,7 +40,8 @@ NOISE = "does not have many workers|Checkpoint directory .* not empty|"
 NOISE += "LightningCLI's args parameter|torch.jit.trace|isinstance.treespec, LeafSpec"
 warnings.filterwarnings("ignore", message=f".*({NOISE}).*")
 
-RECIPE_FLAGS = ("ckpt_path", "lr_find", "report", "start", "end", "spacing")
+FIT_FLAGS = ("lr_find", "report", "auto_resume", "checkpoint_every_n_steps", "checkpoint_every_minutes")
+RECIPE_FLAGS = ("ckpt_path", *FIT_FLAGS, "start", "end", "spacing")
 """Flags of individual commands that a recipe or config.yaml may contain; other commands ignore them."""
 
 FIXED = tuple(["seed_everything", "model.", "data.", "trainer.precision", "trainer.accumulate_grad_batches"])
@@ -84,7 +85,7 @@ class CommandLine(LightningCLI):
         """Parse recipes and flags. A checkpoint adds its run's config.yaml, and flags override everything."""
         words = list(self.words)
         # schedule accepts the flags of fit
-        ignored = ("lr_find", "report") if self.function.__name__ == "schedule" else ()
+        ignored = FIT_FLAGS if self.function.__name__ == "schedule" else ()
         for name in RECIPE_FLAGS:
             given = any(word.split("=")[0].split(".")[0] == f"--{name}" for word in words)
             if given and name not in (*self.own, *ignored):
@@ -104,9 +105,12 @@ class CommandLine(LightningCLI):
             raise UserError(f"`seed_everything` must be from 0 to {2**32 - 1}; received {self.config.seed_everything}")
         self.checkpoint: dict[str, Any] | None = None
         self.has_config = False
+        root = Path(self.config.trainer.default_root_dir or ".")
+        if self.function.__name__ == "fit" and self.config.auto_resume and not self.config.ckpt_path:
+            newest = newest_run(root, self.config.trainer.run_name)
+            self.config.ckpt_path = str(newest) if newest and not is_finished(newest) else None
         if not self.config.ckpt_path:
             return
-        root = Path(self.config.trainer.default_root_dir or ".")
         unfinished = self.function.__name__ == "fit"
         path = find_checkpoint(self.config.ckpt_path, root, self.config.trainer.run_name, unfinished=unfinished)
         saved = run_folder(path) / CONFIG
@@ -172,7 +176,7 @@ def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) 
     except argparse.ArgumentError as error:
         raise UserError(in_one_line(str(error))) from error
     except UserError as error:
-        raise UserError(with_flags(str(error), flags_parser(function))) from error
+        raise type(error)(with_flags(str(error), flags_parser(function))) from error
     except BrokenPipeError:  # handled in main
         raise
     except Exception as error:

@@ -35,7 +35,10 @@ def main(args: list[str] | None = None) -> None:
         if debug:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.code)
+    except KeyboardInterrupt:  # outside training, where Lightning handles it
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def run_command(argv: list[str]) -> None:

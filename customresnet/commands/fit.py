@@ -2,16 +2,21 @@
 
 import sys
 from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.models import check_network
-from customresnet.runs.files import EpochMetrics, Result, write_result
-from customresnet.runs.folders import last_checkpoint
-from customresnet.runtime.errors import UserError
+from customresnet.runs.files import EpochMetrics, Result, read_record, write_result
+from customresnet.runs.folders import FINISHED, LAST, is_finished, last_checkpoint, newest_run
+from customresnet.runtime.errors import UnsavedError, UserError
 from customresnet.runtime.files import shown
 from customresnet.training.callbacks.recorder import RunRecorder
+from customresnet.training.checkpoints import checkpoint_callback, drop_previous, rescue_checkpoint
 from customresnet.training.classifier import FAST_DEV_RUN_LR, ImageClassifier
 from customresnet.training.lightning import (
     callbacks_of,
@@ -23,7 +28,7 @@ from customresnet.training.lightning import (
 )
 from customresnet.training.lr.bounds import LRRangeTest
 from customresnet.training.lr.range_test import find_bounds
-from customresnet.training.messages import announce, closing_lines
+from customresnet.training.messages import announce, closing_lines, write_errors_as_warnings
 from customresnet.training.options import check_schedule
 from customresnet.training.result import run_result
 from customresnet.training.run import (
@@ -36,7 +41,10 @@ from customresnet.training.run import (
     resume_run,
     start_run,
 )
-from customresnet.training.trainer import Trainer, checkpoint_callback
+from customresnet.training.trainer import Trainer
+
+TERMINATED = 143
+"""Exit code after SIGTERM: 128 plus its number, as shells have it."""
 
 
 def fit(
@@ -46,6 +54,9 @@ def fit(
     ckpt_path: str | None = None,
     lr_find: LRRangeTest = LRRangeTest(),
     report: bool = True,
+    auto_resume: bool = False,
+    checkpoint_every_n_steps: int | None = None,
+    checkpoint_every_minutes: float | None = None,
 ) -> Result | None:
     """Find the learning rates, train, and evaluate after every epoch.
 
@@ -56,12 +67,26 @@ def fit(
         ckpt_path: Resume a run: last (the newest unfinished one of this name), a checkpoint or a run's folder.
         lr_find: The LR range test, which finds the learning rates that are not given; skipped when a run is resumed.
         report: Write the report after training.
+        auto_resume: Resume the newest run of this name if it is unfinished, do nothing if it is finished, and start a
+            run if there is none.
+        checkpoint_every_n_steps: Also write last.ckpt after every N optimizer steps.
+        checkpoint_every_minutes: Also write last.ckpt after this many minutes.
 
     Returns:
         The content of result.json; None if no epoch was finished.
+
+    Raises:
+        UserError: The options, the data or the checkpoint do not fit.
+        UnsavedError: The run ended, but its checkpoint or result could not be written.
     """
     trainer = trainer or Trainer()
     require_own_processes(trainer)
+    newest = newest_run(Path(trainer.default_root_dir), getattr(trainer, "run_name", "")) if auto_resume else None
+    if newest and ckpt_path is None:
+        if is_finished(newest):
+            announce(trainer, f"{shown(newest)} is finished: nothing to do (--auto_resume)")
+            return cast(Result, read_record("result", newest))
+        ckpt_path = str(newest)
     if trainer.current_epoch > 0:
         raise UserError(f"this Trainer has already trained {trainer.current_epoch} epochs: create a new Trainer")
     recorder = find_recorder(trainer)
@@ -78,15 +103,21 @@ def fit(
         if unknown and is_fast_dev_run(trainer):
             announce(trainer, f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
         elif unknown:
-            find_bounds(trainer, model, datamodule, lr_find).set_missing_bounds(model)
+            try:
+                find_bounds(trainer, model, datamodule, lr_find).set_missing_bounds(model)
+            except SystemExit as stop:
+                what = "terminated" if isinstance(stop, SIGTERMException) else "interrupted"
+                announce(trainer, f"{what} in the LR range test: nothing is trained yet; start again")
+                sys.exit(TERMINATED if isinstance(stop, SIGTERMException) else stop.code)
         if datamodule.val_size and trainer.checkpoint_callback:
             keep_best(trainer)
+        save_within_epochs(trainer, checkpoint_every_n_steps, checkpoint_every_minutes)
         try:
             trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
-        except SystemExit:  # raised by Lightning on Ctrl-C
+        except SystemExit as stop:  # raised by Lightning on Ctrl-C and SIGTERM
             if recorder.rows:
                 keep_result(trainer, run_result(trainer, model, datamodule, recorder, planned_steps))
-            raise
+            sys.exit(TERMINATED if isinstance(stop, SIGTERMException) else stop.code)
     if is_fast_dev_run(trainer) or not recorder.rows:
         return None
     recorder.stop_clock()
@@ -96,8 +127,13 @@ def fit(
     announce(trainer, closing_lines(result))
     keep_result(trainer, result)
     show_hparams(trainer, model, recorder.rows[-1])
+    unsaved = rescue_checkpoint(trainer)
     if report:
         write_run_report(trainer, datamodule)
+    if unsaved:
+        raise UnsavedError(unsaved)
+    if result["ended"] in FINISHED:
+        drop_previous(trainer)
     return result
 
 
@@ -137,6 +173,20 @@ def keep_best(trainer: pl.Trainer) -> None:
         callbacks.insert(-1, checkpoint_callback("best", monitor="val/acc", mode="max", save_on_train_epoch_end=False))
 
 
+def save_within_epochs(trainer: pl.Trainer, steps: int | None, minutes: float | None) -> None:
+    """Write last.ckpt within epochs too, so that less is trained again after a crash."""
+    for name, value in (("checkpoint_every_n_steps", steps), ("checkpoint_every_minutes", minutes)):
+        if value is not None and not value > 0:
+            raise UserError(f"`{name}` must be positive; received {value:g}")
+    if trainer.checkpoint_callback is None:
+        return
+    last = Path(LAST).stem
+    if steps:
+        callbacks_of(trainer).insert(-1, checkpoint_callback(last, every_n_train_steps=steps))
+    if minutes:
+        callbacks_of(trainer).insert(-1, checkpoint_callback(last, train_time_interval=timedelta(minutes=minutes)))
+
+
 def evaluate_last_epoch(
     trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10DataModule, recorder: RunRecorder
 ) -> None:
@@ -153,7 +203,8 @@ def keep_result(trainer: pl.Trainer, result: Result) -> None:
     """Write result.json."""
     folder = log_folder(trainer)
     if folder and trainer.is_global_zero:
-        write_result(folder, result)
+        with write_errors_as_warnings(trainer, "result.json"):
+            write_result(folder, result)
         announce(trainer, f"run: {shown(folder)}")
 
 

@@ -35,6 +35,12 @@ def last_checkpoint(folder: Path) -> Path:
     return folder / CHECKPOINTS / LAST
 
 
+def newest_run(root: Path, name: str) -> Path | None:
+    """The folder of the newest run of a name with a checkpoint or a result."""
+    runs = reversed(versions(root, name))
+    return next((run for run in runs if last_checkpoint(run).is_file() or (run / RESULT).is_file()), None)
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a run has ended for good and cannot be resumed. A damaged result.json counts as finished."""
     if not (folder / RESULT).is_file():

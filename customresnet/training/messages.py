@@ -1,6 +1,7 @@
 """The messages that a run prints."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
@@ -19,7 +20,7 @@ ENDINGS = {
     "max_time": "stopped by max_time",
     "early_stopping": "stopped by EarlyStopping",
     "interrupted": "interrupted",
-    "diverged": "diverged: the training loss is not finite; lower LRMAX (--model.lr_max). Training ended",
+    "diverged": "diverged: the training loss is not finite or exploded; lower LRMAX (--model.lr_max). Training ended",
 }
 
 
@@ -29,6 +30,15 @@ def announce(trainer: pl.Trainer, text: str) -> None:
         return
     bar = trainer.progress_bar_callback
     (bar.print if bar else print)(text)
+
+
+@contextmanager
+def write_errors_as_warnings(trainer: pl.Trainer, what: str) -> Iterator[None]:
+    """Print a warning instead of raising an OSError: what is recorded must not end what is trained."""
+    try:
+        yield
+    except OSError as error:
+        announce(trainer, f"warning: could not write {what} ({error.strerror or error})")
 
 
 def opening_lines(trainer: pl.Trainer, model: "ImageClassifier", datamodule: CIFAR10DataModule) -> str:

@@ -12,6 +12,7 @@ from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.runs.files import EpochMetrics, Result
 from customresnet.runtime.hardware import device_name
+from customresnet.training.callbacks.loss_guard import LossGuard
 from customresnet.training.callbacks.recorder import RunRecorder
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import callbacks_of, count_evaluated
@@ -59,12 +60,13 @@ def run_result(
 def ending(trainer: pl.Trainer, last: EpochMetrics, planned_steps: int) -> Ending:
     """Why training ended, after the epoch with these metrics."""
     callbacks = callbacks_of(trainer)
-    if not math.isfinite(last.get("train/loss", 0.0)):
+    guards = (callback for callback in callbacks if isinstance(callback, LossGuard))
+    if any(guard.diverged for guard in guards) or not math.isfinite(last.get("train/loss", 0.0)):
         return "diverged"
+    if trainer.interrupted:  # perhaps in the last evaluation
+        return "interrupted"
     if trainer.global_step >= planned_steps:
         return "completed"
-    if trainer.interrupted:
-        return "interrupted"
     if any(isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0 for callback in callbacks):
         return "max_time"
     if trainer.should_stop and any(isinstance(callback, EarlyStopping) for callback in callbacks):

@@ -17,13 +17,21 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from customresnet.data.datamodule import CIFAR10DataModule
-from customresnet.runs.folders import CHECKPOINTS, RESULT, find_checkpoint, is_finished, run_folder
+from customresnet.runs.folders import (
+    CHECKPOINTS,
+    RESULT,
+    find_checkpoint,
+    is_finished,
+    last_checkpoint,
+    run_folder,
+    versions,
+)
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import make_folder, shown
+from customresnet.training.checkpoints import RunCheckpoint, last_checkpoint_path
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import callbacks_of, is_fast_dev_run, log_folder, tensorboard_loggers
 from customresnet.training.messages import announce, opening_lines
-from customresnet.training.trainer import RunCheckpoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +53,10 @@ def resume_run(trainer: pl.Trainer, ckpt_path: str) -> Path:
     folder = run_folder(checkpoint)
     if is_finished(folder):
         raise UserError(f"`ckpt_path` {checkpoint}: this run is finished; see {folder / RESULT}")
+    runs = versions(folder.parents[2], folder.parent.name) if ckpt_path == "last" else [folder]
+    for run in runs[runs.index(folder) + 1 :]:
+        if not last_checkpoint(run).is_file():
+            announce(trainer, f"note: {shown(run)} ended before its first checkpoint; resuming {folder.name}")
     log_into(trainer, folder)
     return checkpoint
 
@@ -81,12 +93,13 @@ def start_run(trainer: pl.Trainer, model: ImageClassifier, datamodule: CIFAR10Da
 
 @contextmanager
 def discard_failed_start(trainer: pl.Trainer) -> Iterator[None]:
-    """Delete the run's folder if an error ends the run before its first step."""
+    """Delete the run's folder if an error ends the run before its first step, or a signal before its checkpoint."""
     try:
         yield
-    except Exception:
-        folder = log_folder(trainer)
-        if trainer.global_step == 0 and folder and trainer.is_global_zero:
+    except BaseException as error:
+        folder, checkpoint = log_folder(trainer), last_checkpoint_path(trainer)
+        started = trainer.global_step > 0 or (checkpoint and checkpoint.is_file() and not isinstance(error, Exception))
+        if not started and folder and trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.finalize("failed")
             shutil.rmtree(folder, ignore_errors=True)

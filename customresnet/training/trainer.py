@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, Timer
+from pytorch_lightning.callbacks import ProgressBar, Timer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins import Precision
-from pytorch_lightning.plugins.io import CheckpointIO, TorchCheckpointIO
+from pytorch_lightning.plugins.io import CheckpointIO
 
-from customresnet.runs.checkpoint import read_weights
-from customresnet.runs.folders import LAST, LOGS, WEIGHTS_SUFFIX
+from customresnet.runs.folders import LAST, LOGS
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.memory import keep_freed_memory
 from customresnet.runtime.precision import device_kind, resolve_precision
+from customresnet.training.callbacks.loss_guard import LossGuard
 from customresnet.training.callbacks.progress import RunProgress
 from customresnet.training.callbacks.recorder import RunRecorder
+from customresnet.training.checkpoints import CheckpointFiles, FirstAndLastSteps, checkpoint_callback
 
 
 class Trainer(pl.Trainer):
@@ -83,7 +84,7 @@ class Trainer(pl.Trainer):
         if logger is None or logger is True:
             logger = tensorboard_logger(Path(default_root_dir or "."), run_name)
         given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
-        own: list[pl.Callback] = [RunRecorder()]
+        own: list[pl.Callback] = [LossGuard(), *([FirstAndLastSteps()] if enable_checkpointing else []), RunRecorder()]
         if enable_progress_bar and not any(isinstance(callback, ProgressBar) for callback in given):
             own.append(RunProgress())
         if enable_checkpointing:
@@ -116,28 +117,10 @@ class Trainer(pl.Trainer):
             keep_freed_memory()
 
 
-class CheckpointFiles(TorchCheckpointIO):
-    """Lightning's checkpoint files, and the weights files of this project."""
-
-    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if Path(path).suffix == WEIGHTS_SUFFIX:
-            return read_weights(Path(path))
-        return super().load_checkpoint(path, *args, **kwargs)
-
-
 def tensorboard_logger(root: Path, run_name: str, version: str | None = None) -> TensorBoardLogger:
     """The logger of a run in ``root``: a new version, unless one is given."""
     # absolute, so that a run resumed from another folder still finds its best checkpoint
     return TensorBoardLogger(str(root.resolve() / LOGS), run_name, version, default_hp_metric=False)
-
-
-class RunCheckpoint(ModelCheckpoint):
-    """This project's ModelCheckpoint: under another name, its state is not mixed up with a user's ModelCheckpoint."""
-
-
-def checkpoint_callback(name: str, **kwargs: Any) -> RunCheckpoint:
-    """Keep one checkpoint file, which each save replaces."""
-    return RunCheckpoint(filename=name, enable_version_counter=False, **{"save_on_train_epoch_end": True, **kwargs})
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from customresnet.data.batches import Batch, InMemoryDataset, SeededBatchSampler
 from customresnet.data.datamodule import CIFAR10DataModule
@@ -18,9 +19,10 @@ from customresnet.runs.files import EpochMetrics, write_metrics
 from customresnet.runtime.files import shown
 from customresnet.runtime.pictures import image_grid
 from customresnet.schedules.schedule import momentum_of
+from customresnet.training.checkpoints import last_checkpoint_path
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import datamodule_of, is_fast_dev_run, log_folder, tensorboard_loggers
-from customresnet.training.messages import announce, epoch_line
+from customresnet.training.messages import announce, epoch_line, write_errors_as_warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,16 +56,18 @@ class RunRecorder(pl.Callback):
         self._seconds_before, self._clock = self.seconds, None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.seconds, "images": self.images}
+        return {"rows": self.rows, "seconds": self.seconds, "images": self.images, "lr": self._lr}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
         self._seconds_before, self.images = state_dict["seconds"], state_dict.get("images", 0)
+        self._lr = state_dict.get("lr", self._lr)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         # within an epoch, store its metrics so far; not for several processes, whose metrics would be merged
-        within_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if within_epoch and isinstance(pl_module, ImageClassifier):
+        begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0
+        recorded = bool(self.rows) and self.rows[-1]["epoch"] == trainer.current_epoch + 1
+        if begun and not recorded and isinstance(pl_module, ImageClassifier):
             metrics: Any = pl_module.metrics["train_"] if trainer.world_size == 1 else {}
             checkpoint[EPOCH_METRICS] = {name: metric.metric_state for name, metric in metrics.items()}
 
@@ -105,9 +109,21 @@ class RunRecorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # without an evaluation in this epoch, Lightning keeps the metrics of an earlier one
         evaluated = self._evaluated_at == trainer.global_step
+        if "train/loss" not in trainer.callback_metrics and isinstance(pl_module, ImageClassifier):
+            self._finish_epoch_without_steps(trainer, pl_module)
         self._record(trainer, trainer.current_epoch + 1, ("train/", "val/", "test/") if evaluated else ("train/",))
         if not math.isfinite(self.rows[-1].get("train/loss", 0.0) if self.rows else 0.0):
             trainer.should_stop = True
+
+    def _finish_epoch_without_steps(self, trainer: pl.Trainer, model: ImageClassifier) -> None:
+        """Log the training metrics of an epoch that was resumed after its last step: Lightning logs none of its own."""
+        metrics: Any = model.metrics["train_"]
+        values = {f"train/{name}": metric.compute() for name, metric in metrics.items()}
+        trainer.callback_metrics.update(values)
+        for logger in trainer.loggers:
+            logger.log_metrics({"epoch": trainer.current_epoch, **values}, trainer.global_step - 1)
+        for metric in metrics.values():
+            metric.reset()
 
     def _record(self, trainer: pl.Trainer, epoch: float, stages: tuple[str, ...]) -> None:
         """Record the metrics of these stages, after an epoch or at an evaluation within one."""
@@ -123,16 +139,22 @@ class RunRecorder(pl.Callback):
         """Write epochs.csv."""
         folder = log_folder(trainer)
         if trainer.is_global_zero and folder:
-            write_metrics(folder, self.rows)
+            with write_errors_as_warnings(trainer, "epochs.csv"):
+                write_metrics(folder, self.rows)
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if trainer.state.fn != TrainerFn.FITTING or trainer.global_step == 0:
+        if trainer.state.fn != TrainerFn.FITTING:
             return
-        what = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+        what = {KeyboardInterrupt: "interrupted", SIGTERMException: "terminated"}.get(type(exception), "failed")
         kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
-        run = log_folder(trainer)
-        folder = shlex.quote(str(shown(run))) if run else "PATH"
-        announce(trainer, f"{what}: {kept}" + (f"; resume with: fit --ckpt_path {folder}" if self.rows else ""))
+        checkpoint = last_checkpoint_path(trainer)
+        if checkpoint is None or not checkpoint.is_file():
+            announce(trainer, f"{what}: {kept}; start again")
+            return
+        run = shlex.quote(str(shown(log_folder(trainer) or checkpoint)))
+        if what == "terminated":
+            kept = f"all {trainer.global_step} steps are kept"
+        announce(trainer, f"{what}: {kept}; resume with: fit --ckpt_path {run}")
 
 
 def show_start(writer: Any, model: Any, datamodule: CIFAR10DataModule) -> None:

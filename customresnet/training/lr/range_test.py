@@ -6,9 +6,12 @@ Source: Smith, "Cyclical learning rates for training neural networks", 2017, htt
 import copy
 import io
 import math
+import signal
 import sys
+import threading
 from collections import defaultdict
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.tuner import Tuner
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -90,7 +94,7 @@ def run_lr_range_test(
     epochs = math.ceil(images / len(datamodule.train_images)) + 1
     # in a log file, the Tuner's progress bar would add a line for every step
     quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
-    with probe_trainer(max_epochs=epochs, **options) as trainer, quiet:
+    with probe_trainer(max_epochs=epochs, **options) as trainer, quiet, sigterm_as_exception():
         Tuner(trainer).lr_find(
             probe,
             datamodule=datamodule,
@@ -105,6 +109,23 @@ def run_lr_range_test(
     if finite < test.steps and not diverged:
         raise UserError(f"the LR range test measured only {finite} of {test.steps} learning rates; {BY_HAND}")
     return choose_bounds(lrs[:finite], losses[:finite], test)
+
+
+@contextmanager
+def sigterm_as_exception() -> Iterator[None]:
+    """Raise Lightning's exception on SIGTERM, which Lightning does only in the training that follows."""
+
+    def stop(*_: Any) -> None:
+        raise SIGTERMException
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def find_bounds(
