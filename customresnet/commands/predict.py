@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from customresnet.data.sources.image_files import image_suffixes, is_hidden, read_square
+from customresnet.data.sources.image_files import image_suffixes, is_hidden, read_regular, read_square
 from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.data.transforms.policy import NO_AUGMENTATION
 from customresnet.data.transforms.preprocessing import Preprocessing
@@ -142,13 +142,6 @@ def read_batches(paths: list[Path], size: int) -> Iterator[list[Picture]]:
                     batch.append(outcome)
             if batch:
                 yield batch
-
-
-def read_regular(path: Path) -> bytes:
-    """The content of a file. Others, such as a named pipe, would block."""
-    if not path.is_file():
-        raise ValueError("it is no regular file")
-    return path.read_bytes()
 
 
 @torch.inference_mode()

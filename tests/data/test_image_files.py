@@ -189,7 +189,7 @@ def test_an_opaque_alpha_channel_changes_nothing():
     assert (square(saved(opaque, "PNG")) == COLOR).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LAB"])
 def test_other_modes_become_rgb(mode):
     picture = PHOTO.resize((SIZE, SIZE))
     expected = np.asarray(picture.convert(mode).convert("RGB")).astype(int)
@@ -232,8 +232,8 @@ def test_a_damaged_file_is_named_and_no_object_is_shown(data):
     assert "object at" not in str(raised.value)
 
 
-@pytest.mark.parametrize("size", [(64, 48), (127, 127), (800, 100)])
-def test_a_jpeg_that_is_not_4_times_larger_is_decoded_as_ever(size):
+@pytest.mark.parametrize("size", [(64, 48), (255, 255), (800, 100)])
+def test_a_jpeg_that_is_not_8_times_larger_is_decoded_as_ever(size):
     data = saved(PHOTO.resize(size), "JPEG", quality=90)
     whole = Image.open(io.BytesIO(data)).convert("RGB")
     side = min(whole.size)
