@@ -9,7 +9,8 @@ from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import write_atomically
 from customresnet.runtime.recipes import recipe_with
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.lr.bounds import LRRangeResult, LRRangeTest, RepeatedLRRange
+from customresnet.training.lr.bounds import LRRangeTest
+from customresnet.training.lr.range_result import LRRangeResult, RepeatedLRRange
 from customresnet.training.lr.range_test import find_bounds, find_median_bounds
 from customresnet.training.messages import announce
 from customresnet.training.run import read_images, require_single_device, start_run

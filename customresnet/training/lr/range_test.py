@@ -29,14 +29,8 @@ from customresnet.runs.files import write_lr_find
 from customresnet.runtime.errors import UserError
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import can_fuse_optimizer, log_folder, seed_batch
-from customresnet.training.lr.bounds import (
-    BY_HAND,
-    LRRangeResult,
-    LRRangeTest,
-    RepeatedLRRange,
-    choose_bounds,
-    initial_loss,
-)
+from customresnet.training.lr.bounds import BY_HAND, HIGHEST_FOR_ADAM, LRRangeTest, choose_bounds, initial_loss
+from customresnet.training.lr.range_result import LRRangeResult, RepeatedLRRange
 from customresnet.training.messages import announce
 from customresnet.training.run import show_figure
 from customresnet.training.trainer import probe_trainer, shared_options
@@ -108,7 +102,8 @@ def run_lr_range_test(
     diverged = finite < len(losses) or losses[-1] > 2 * initial_loss(losses)
     if finite < test.steps and not diverged:
         raise UserError(f"the LR range test measured only {finite} of {test.steps} learning rates; {BY_HAND}")
-    return choose_bounds(lrs[:finite], losses[:finite], test)
+    highest = HIGHEST_FOR_ADAM if model.hparams["optimizer"] == "adam" else math.inf
+    return choose_bounds(lrs[:finite], losses[:finite], test, highest)
 
 
 @contextmanager
@@ -135,7 +130,10 @@ def find_bounds(
     announce(trainer, f"LR range test: {test.steps} steps, LR {test.min:g} to {test.max:g}")
     result = run_lr_range_test(model, datamodule, test, **shared_options(trainer))
     found = ", ".join(f"{name} {lr:.2e}" for name, lr in result.candidates.items())
-    announce(trainer, f"LRMAX {result.lr_max:.2e} ({test.choose}), LRMIN {result.lr_min:.2e}; candidates: {found}")
+    chosen = test.choose if result.candidates else "fallback"
+    announce(trainer, f"LRMAX {result.lr_max:.2e} ({chosen}), LRMIN {result.lr_min:.2e}; candidates: {found or 'none'}")
+    for note in result.notes:
+        announce(trainer, f"note: {note}")
     _keep(trainer, result)
     return result
 

@@ -12,7 +12,8 @@ from pytorch_lightning.tuner import Tuner
 from customresnet import Augmentation, CIFAR10DataModule, ImageClassifier, LRRangeTest
 from customresnet.runtime.errors import UserError
 from customresnet.training.lr import range_test
-from customresnet.training.lr.bounds import RepeatedLRRange, _valley, choose_bounds
+from customresnet.training.lr.bounds import FALLBACK, HIGHEST_FOR_ADAM, _valley, choose_bounds
+from customresnet.training.lr.range_result import RepeatedLRRange
 from customresnet.training.lr.range_test import run_lr_range_test
 
 LRS = np.logspace(-5, 0, 100)
@@ -27,8 +28,8 @@ def falling_then_diverging(center: float, noise: float = 0.0, seed: int = 0) -> 
 
 @pytest.mark.parametrize("center", [-3.5, -3.0, -2.5])
 @pytest.mark.parametrize("noise", [0.0, 0.03])
-def test_lrmax_is_where_the_loss_falls_fastest(center, noise):
-    result = choose_bounds(LRS, falling_then_diverging(center, noise), LRRangeTest())
+def test_the_steepest_candidate_is_where_the_loss_falls_fastest(center, noise):
+    result = choose_bounds(LRS, falling_then_diverging(center, noise), LRRangeTest(choose="steepest"))
     assert abs(math.log10(result.lr_max) - center) < 0.2
     assert result.candidates["steepest"] == result.lr_max
     bottom = LRS[np.argmin(falling_then_diverging(center))]
@@ -40,14 +41,14 @@ def test_lrmin_is_where_the_loss_has_fallen_by_a_twentieth():
     """The loss falls slowly over three decades, and fast at their end, which is LRMAX."""
     x = np.log10(LRS)
     losses = np.interp(x, [-5, -4.5, -2, -1.9, -1, 0], [2.3, 2.3, 1.8, 1.3, 1.3, 9])
-    result = choose_bounds(LRS, losses, LRRangeTest())
+    result = choose_bounds(LRS, losses, LRRangeTest(choose="steepest"))
     assert math.log10(result.lr_max) == pytest.approx(-1.95, abs=0.1)
     assert math.log10(result.lr_min) == pytest.approx(-4.25, abs=0.15)
 
 
 def test_lrmin_is_limited_to_a_thousandth_and_a_tenth_of_lrmax():
     early = np.interp(np.log10(LRS), [-5, -4.8, -1.2, -1.0, -0.5, 0], [2.3, 2.0, 1.9, 0.9, 0.9, 9])
-    assert choose_bounds(LRS, early, LRRangeTest()).lr_min == pytest.approx(
+    assert choose_bounds(LRS, early, LRRangeTest(choose="steepest")).lr_min == pytest.approx(
         LRS[np.argmin(abs(LRS - 0.077))] / 1000, rel=0.3
     )
     late = falling_then_diverging(-3.0)
@@ -55,7 +56,7 @@ def test_lrmin_is_limited_to_a_thousandth_and_a_tenth_of_lrmax():
     assert result.lr_min <= result.lr_max / 10
 
 
-@pytest.mark.parametrize("choose", ["steepest", "valley", "minimum/10"])
+@pytest.mark.parametrize("choose", ["edge/2", "steepest", "valley", "minimum/10"])
 def test_choose_selects_the_candidate(choose):
     result = choose_bounds(LRS, falling_then_diverging(-3.0), LRRangeTest(choose=choose))
     assert result.lr_max == result.candidates[choose]
@@ -66,19 +67,57 @@ def test_the_valley_is_halfway_along_the_longest_descent():
     assert _valley(losses) == pytest.approx(20 + 60 // 2, abs=1)
 
 
+def rippled(noise: float, seed: int) -> np.ndarray:
+    """A loss that falls from 2.3 to 1.7 at 5e-3, rises to 3 at 2e-2, and falls again, as Adam's does."""
+    x = np.log10(LRS)
+    smooth = np.interp(x, [-5, -4.3, -2.3, -1.7, -0.7, 0], [2.3, 2.25, 1.7, 3.0, 1.6, 4])
+    return smooth + noise * np.random.default_rng(seed).normal(size=100)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.04])
+def test_the_edge_is_where_the_loss_first_rises_and_not_its_lowest_point(noise):
+    # the descent is 0.6; the loss is a fifth of it above 1.7 at log10 LR = -2.3 + 0.12 / 1.3 * 0.6
+    edge = 10 ** (-2.3 + 0.12 / 1.3 * 0.6)
+    for seed in range(5):
+        found = choose_bounds(LRS, rippled(noise, seed), LRRangeTest())
+        assert found.candidates["edge/2"] == pytest.approx(edge / 2, rel=0.35)
+        assert found.lr_max == found.candidates["edge/2"]
+
+
+def test_without_an_edge_the_lowest_point_counts():
+    falling = np.interp(np.log10(LRS), [-5, -4, -1, 0], [2.3, 2.2, 1.0, 0.9])
+    assert choose_bounds(LRS, falling, LRRangeTest()).candidates["edge/2"] == pytest.approx(0.5, rel=0.3)
+
+
+def test_lrmax_is_limited_for_adam_with_a_note():
+    falling = np.interp(np.log10(LRS), [-5, -4, -1, 0], [2.3, 2.2, 1.0, 9])
+    found = choose_bounds(LRS, falling, LRRangeTest(), HIGHEST_FOR_ADAM)
+    assert found.lr_max == HIGHEST_FOR_ADAM
+    assert "LRMAX is limited to 0.02" in found.notes[0]
+    assert choose_bounds(LRS, falling, LRRangeTest()).lr_max > HIGHEST_FOR_ADAM
+
+
+def test_rules_that_disagree_are_noted():
+    found = choose_bounds(LRS, falling_then_diverging(-3.0), LRRangeTest())
+    ratio = max(found.candidates.values()) / min(found.candidates.values())
+    assert found.notes == [f"the rules differ by a factor of {ratio:.0f}; compare learning rates by training: lr-sweep"]
+
+
 @pytest.mark.parametrize(
-    ("losses", "message"),
-    [
-        (np.full(100, 2.3), "the loss does not fall between"),
-        (2.3 + 0.05 * np.random.default_rng(0).normal(size=100), "the loss does not fall between"),
-        (np.linspace(2.3, 9, 100), "the loss does not fall between"),
-        (np.array([2.3, 2.2, 9.0]), "diverged after 3 of 100 steps; start lower"),
-    ],
+    "losses",
+    [np.full(100, 2.3), 2.3 + 0.05 * np.random.default_rng(0).normal(size=100), np.linspace(2.3, 9, 100)],
+    ids=["constant", "noise", "rising"],
 )
-def test_a_curve_without_bounds_raises_an_error_that_says_what_to_pass(losses, message):
-    with pytest.raises(UserError, match=message) as error:
-        choose_bounds(LRS[: len(losses)], losses, LRRangeTest())
-    assert "`lr_max`" in str(error.value)
+def test_a_loss_that_does_not_fall_leaves_usual_bounds_and_a_note_that_says_what_to_pass(losses):
+    found = choose_bounds(LRS, losses, LRRangeTest())
+    assert (found.lr_max, found.candidates) == (FALLBACK, {})
+    assert "the loss does not fall between LR 1e-05 and 1" in found.notes[0]
+    assert "`lr_max`" in found.notes[0]
+
+
+def test_a_curve_that_diverges_immediately_is_an_error():
+    with pytest.raises(UserError, match="diverged after 3 of 100 steps; start lower"):
+        choose_bounds(LRS[:3], np.array([2.3, 2.2, 9.0]), LRRangeTest())
 
 
 @pytest.mark.parametrize(
