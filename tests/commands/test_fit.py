@@ -20,7 +20,7 @@ def test_a_run_leaves_one_complete_folder(small_run):
     assert left >= {"config.yaml", "epochs.csv", "result.json", "lr_find.json", "lr_find.png", "checkpoints/last.ckpt"}
     found, result = read_json(small_run / "lr_find.json"), read_json(small_run / "result.json")
     config = yaml.safe_load((small_run / "config.yaml").read_text())
-    assert {"lrs", "losses", "smoothed", "candidates", "lr_max", "lr_min"} == set(found)
+    assert {"lrs", "losses", "smoothed", "candidates", "lr_max", "lr_min", "notes"} == set(found)
     assert set(found["candidates"]) == {"edge/2", "steepest", "valley", "minimum/10"}
     for place in (config["model"], result):
         assert (place["lr_max"], place["lr_min"]) == (found["lr_max"], found["lr_min"])
