@@ -451,3 +451,18 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
 def test_wrong_options_are_refused(options, size, said):
     with pytest.raises(UserError, match=said):
         summary(NetworkOptions(**options), size)
+
+
+def test_the_network_of_a_run(run, small_run):
+    outcome = run("summary", "--ckpt_path", str(small_run), "--output", "seen")
+    assert outcome.code == 0, outcome.err
+    written = json.loads(Path("seen/summary.json").read_text())
+    expected = json.loads((small_run / "result.json").read_text())["parameters"]
+    assert written["totals"]["parameters"] == expected
+    assert (written["image_size"], written["layers"][-1]["shape"]) == (32, [10])
+    assert run("summary", "--ckpt_path", str(small_run), "--image_size", "64", "--output", "seen").code == 0
+    assert json.loads(Path("seen/summary.json").read_text())["image_size"] == 64
+    outcome = run("summary", "--ckpt_path", str(small_run), "--model.width", "4")
+    assert outcome.code == 2
+    assert outcome.err == f"error: --ckpt_path {small_run} contains the network; leave out --model.width\n"
+    assert "--ckpt_path nowhere: no such checkpoint" in run("summary", "--ckpt_path", "nowhere").err
