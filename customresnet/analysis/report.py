@@ -32,6 +32,7 @@ from customresnet.runs.folders import CONFIG, LAST, run_folder
 from customresnet.runs.record import RunRecord
 from customresnet.runtime import files
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.formatting import data_name, few
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
     prep = Preprocessing.from_checkpoint(checkpoint)
     if images.classes != prep.classes:
         raise UserError(
-            f"`source`: the images have the classes {list(images.classes)}, the checkpoint {list(prep.classes)}"
+            f"`source`: the images have the classes {few(images.classes)}, the checkpoint {few(prep.classes)}"
         )
     gallery.check(prep.classes)
     network = load_network(checkpoint)
@@ -99,7 +100,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
     ]
     sections = build_sections(builders, "report")
     name = network_name(checkpoint["hyper_parameters"]["network"])
-    page = write_page(output, f"{name} on {prep.source}: {folder.parent.name}, {folder.name}", sections)
+    page = write_page(output, f"{name} on {data_name(*run.data)}: {folder.parent.name}, {folder.name}", sections)
     if (folder / CONFIG).is_file():
         _add_to_tensorboard(folder, sections)
     print(f"report: {files.shown(page.resolve())}")

@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,15 @@ class RunRecord:
     def recipe(self) -> str | None:
         """The run's name: its preset's, or the one given as `run_name`."""
         return _word(self.config, "trainer", "run_name")
+
+    @property
+    def data(self) -> tuple[str, Path | None]:
+        """The source and root of its data, from config.yaml or else the checkpoint; an empty source if unknown."""
+        source, root = (_word(self.config, "data", name) for name in ("source", "root"))
+        if source is None and self.checkpoint:
+            with suppress(UserError):
+                source = read_checkpoint(self.checkpoint)["preprocessing"]["source"]
+        return source or "", Path(root) if root else None
 
     @property
     def network(self) -> str | None:

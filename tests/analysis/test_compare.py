@@ -11,6 +11,7 @@ import torch
 import yaml
 from scipy.stats import binomtest
 
+from customresnet.analysis.comparison.evaluations import by_data_set
 from customresnet.analysis.comparison.runs import overlaid_curves, text_table
 from customresnet.data import sources
 from customresnet.runs import folders as runs
@@ -164,6 +165,45 @@ def test_a_damaged_run_is_marked(run, small_run, file, content, remark):
     assert by_name()["demo/version_1"]["accuracy"]
     json.loads((PAGE / "curves.json").read_text(), parse_constant=pytest.fail)
     assert "demo/version_0 and demo/version_1" in section("differences")
+
+
+def test_runs_of_different_data_sets_share_no_table_and_no_plot(run, small_run):
+    add(small_run, "demo/version_0")
+    add(small_run, "demo/version_1")
+    add(REFERENCE, "reference")
+    outcome = run("compare")
+    assert re.search(
+        r"^digits:\nrun .*\ndemo/version_0 .*\ndemo/version_1 .*\nfolder cifar10.zip:\nrun .*\nreference ",
+        outcome.out,
+        re.M,
+    )
+    assert {name: row["data"] for name, row in by_name().items()} == {
+        **{"demo/version_0": "digits", "demo/version_1": "digits", "reference": "folder cifar10.zip"}
+    }
+    headings = re.findall(r"<h3>(.*?)</h3>.*?<tbody>(.*?)</tbody>", section("runs"), re.S)
+    assert [(name, rows.count("<tr>")) for name, rows in headings] == [("digits", 2), ("folder cifar10.zip", 1)]
+    captions = re.findall(r"<figcaption>(.*?): ", section("curves"))
+    assert captions == ["digits", "folder cifar10.zip"]
+    assert "<h1>Comparison of 3 runs on 2 data sets</h1>" in (PAGE / "index.html").read_text()
+    run("compare", "lightning_logs/demo")
+    assert "<h1>Comparison of 2 runs on digits</h1>" in (PAGE / "index.html").read_text()
+    assert "<h3>" not in section("runs")
+
+
+def test_folders_of_the_same_name_are_told_apart(tmp_path):
+    def record(root: str | None) -> RunRecord:
+        return RunRecord(str(root), tmp_path, {"data": {"source": "folder", "root": root}}, {}, [], {}, [])
+
+    roots = ("a/x.zip", "b/x.zip", str(Path("a/x.zip").resolve()), "y", None)
+    grouped = {name: [run.name for run in runs] for name, runs in by_data_set(list(map(record, roots))).items()}
+    assert grouped == {
+        f"folder {Path('a/x.zip').resolve()}": ["a/x.zip", str(Path("a/x.zip").resolve())],
+        f"folder {Path('b/x.zip').resolve()}": ["b/x.zip"],
+        "folder y": ["y"],
+        "folder": ["None"],
+    }
+    unknown = RunRecord("a", tmp_path / "none", {"data": 3}, {}, [], {}, [])
+    assert list(by_data_set([unknown])) == ["unknown data"]
 
 
 # ------------------------------------------------------------------------------------------------------- which runs

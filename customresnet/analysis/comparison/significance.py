@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from customresnet.analysis.comparison.evaluations import Evaluations
+from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
 from customresnet.runtime.formatting import percent
 from customresnet.runtime.intervals import Z95
@@ -88,7 +89,7 @@ def significance(evaluations: Evaluations) -> Section:
     """Test each pair of runs evaluated on the same images."""
     pairs = [
         (first, second, MatchedPairs.count(correct[first], correct[second]))
-        for correct in evaluations.correct
+        for correct in ({name: each.correct for name, each in shared.items()} for shared in evaluations.shared)
         for first, second in combinations(correct, 2)
     ]
     skipped = [
@@ -100,11 +101,7 @@ def significance(evaluations: Evaluations) -> Section:
         section.missing = "; ".join(["a test needs two checkpoints with the same test images", *skipped])
         return section
     adjusted = holm([pair.p_value for _, _, pair in pairs])
-    section.facts = {
-        name: f"{int(values.sum()):,} of {len(values):,} ({percent(float(values.double().mean()))})"
-        for correct in evaluations.correct
-        for name, values in correct.items()
-    }
+    section.facts = {name: _accuracy(each) for shared in evaluations.shared for name, each in shared.items()}
     rows = [
         {
             "first": first,
@@ -121,6 +118,15 @@ def significance(evaluations: Evaluations) -> Section:
     section.table = [_row(*pair, p, len(pairs) > 1) for pair, p in zip(pairs, adjusted, strict=True)]
     section.text = [*_sentences(len(pairs)), *(f"Not tested: {reason}." for reason in skipped)]
     return section
+
+
+def _accuracy(predictions: Predictions) -> str:
+    correct, images = int(predictions.correct.sum()), len(predictions.labels)
+    accuracy = f"{correct:,} of {images:,} ({percent(correct / images)})"
+    if not predictions.is_unbalanced:
+        return accuracy
+    majority, macro = percent(predictions.majority_accuracy), percent(predictions.macro_accuracy)
+    return f"{accuracy}; macro accuracy {macro}; largest class {majority}"
 
 
 def _row(first: str, second: str, pair: MatchedPairs, adjusted: float, several: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from customresnet.analysis.page import Section
 from customresnet.runs.files import EpochMetrics
@@ -17,7 +17,7 @@ COLORS = {"train": "tab:blue", "val": "tab:green", "test": "tab:orange"}
 def style_curves(accuracy: Axes, loss: Axes, rate: Axes) -> None:
     """Label the axes that show curves by epoch, of one run or of several."""
     accuracy.set_ylabel("accuracy")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    accuracy.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     rate.set(xlabel="epoch", ylabel="learning rate\n(last step)", ylim=(0, None))
     rate.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (accuracy, loss, rate):

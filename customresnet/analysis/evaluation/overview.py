@@ -8,7 +8,7 @@ from customresnet.data.transforms.albumentations_backend import AlbumentationsBa
 from customresnet.data.transforms.policy import Augmentation
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import network_name
-from customresnet.runtime.formatting import duration, learning_rate, percent
+from customresnet.runtime.formatting import data_name, duration, learning_rate, percent
 from customresnet.runtime.intervals import wilson
 from customresnet.schedules import policy_from_options
 
@@ -23,6 +23,12 @@ def overview(
         f"Test accuracy, computed for this report: {percent(correct / images)} ({correct:,} of {images:,} images; "
         f"Wilson's 95% interval: {percent(low)} to {percent(high)})."
     ]
+    if predictions.is_unbalanced:
+        text.append(
+            f"The classes are unbalanced. Always predicting the largest class would reach "
+            f"{percent(predictions.majority_accuracy)}; macro accuracy, the mean over the classes, is "
+            f"{percent(predictions.macro_accuracy)}."
+        )
     text += _compared(correct, images, checkpoint, result)
     facts = _recipe(checkpoint, config) | _measured(result)
     numbers = {
@@ -30,6 +36,8 @@ def overview(
         "images": images,
         "accuracy": correct / images,
         "interval": [low, high],
+        "macro_accuracy": predictions.macro_accuracy,
+        "majority_accuracy": predictions.majority_accuracy,
         "facts": facts,
     }
     return Section("overview", "Overview", numbers=numbers, text=text, facts=facts)
@@ -57,23 +65,24 @@ def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dic
 
 def _recipe(checkpoint: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
     options, prep = checkpoint["hyper_parameters"], checkpoint["preprocessing"]
+    data = data_name(prep["source"], config.get("data", {}).get("root"))
     facts = {
         "network": _network(options),
         "LRMIN to LRMAX": f"{_rate(options['lr_min'])} to {_rate(options['lr_max'])}",
         "policy": str(policy_from_options(options)),
         "momentum": _momentum(options),
         "optimizer": f"{options.get('optimizer', 'adam')}, weight decay {options['weight_decay']:g}",
-        "data": f"{prep['source']}, {prep['image_size']}x{prep['image_size']}, {len(prep['classes'])} classes",
+        "data": f"{data}, {prep['image_size']}x{prep['image_size']}, {len(prep['classes'])} classes",
         "test images": str(Preprocessing.from_checkpoint(checkpoint).transforms()),
         "trained for": f"{checkpoint['epoch'] + 1} epochs, {checkpoint['global_step']:,} steps",
     }
     if "data" in config:
-        data = config["data"]
+        used = config["data"]
         constants = prep["mean"], prep["std"], prep["image_size"]
-        part, held_out = data.get("train_size"), data["val_size"]
+        part, held_out = used.get("train_size"), used["val_size"]
         facts |= {
-            "batch size": str(data["batch_size"]),
-            "training images": str(AlbumentationsBackend(Augmentation.from_config(data["augment"]), *constants)),
+            "batch size": str(used["batch_size"]),
+            "training images": str(AlbumentationsBackend(Augmentation.from_config(used["augment"]), *constants)),
             "trained on": f"{part:,} training images" if part else "all training images",
             "held out": f"{held_out} images" if held_out else "none; the test images are evaluated after each epoch",
         }

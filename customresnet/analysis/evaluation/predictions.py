@@ -15,6 +15,8 @@ from customresnet.runtime.precision import autocast_type, device_kind
 from customresnet.runtime.screen import interactive
 
 BATCH = 500
+UNBALANCED = 1.25
+"""Classes are unbalanced if the largest has more than this many times the images of the smallest."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class DataOptions:
         source: Any = self.source or prep.source
         if self.root or "data" not in config or source != prep.source:
             return source, self.root
-        root = config["data"]["root"]
+        root = config["data"].get("root")
         return source, Path(root) if root else None
 
 
@@ -68,6 +70,30 @@ class Predictions:
     def correct(self) -> Tensor:
         """``(N,)`` bool."""
         return self.predicted == self.labels
+
+    @property
+    def class_sizes(self) -> Tensor:
+        """``(classes,)`` int64: the number of images of each class."""
+        return torch.bincount(self.labels, minlength=len(self.classes))
+
+    @property
+    def class_accuracy(self) -> Tensor:
+        """``(classes,)`` float64; NaN for a class without images."""
+        return torch.bincount(self.labels, self.correct.double(), len(self.classes)) / self.class_sizes
+
+    @property
+    def macro_accuracy(self) -> float:
+        """The mean of the classes' accuracies."""
+        return float(self.class_accuracy.nanmean())
+
+    @property
+    def majority_accuracy(self) -> float:
+        """The accuracy of always predicting the largest class."""
+        return int(self.class_sizes.max()) / len(self.labels)
+
+    @property
+    def is_unbalanced(self) -> bool:
+        return bool(self.class_sizes.max() > UNBALANCED * self.class_sizes.min())
 
 
 def predict(network: nn.Module, data: LabelledImages, prep: Preprocessing) -> Predictions:
