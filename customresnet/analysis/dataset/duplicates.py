@@ -25,7 +25,7 @@ from torch import Tensor
 from customresnet.analysis.page import Section
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.runtime.errors import UserError
-from customresnet.runtime.formatting import percent
+from customresnet.runtime.formatting import one_line, percent
 from customresnet.runtime.pictures import image_grid
 
 THRESHOLD = 0.85
@@ -188,7 +188,8 @@ def duplicates(train: LabelledImages, test: LabelledImages, threshold: float = T
         for p, (test_class, train_class) in zip(shown, names, strict=False):
             kind = "exact copy" if p.exact else f"{p.similarity:.3f}" + (" mirrored" if p.mirrored else "")
             images += [test.images[p.test], train.images[p.train]]
-            captions += [f"test {p.test}\n{test_class}", f"{kind}\n{train_class}"]
-        section.figures[caption] = image_grid(torch.stack(images).numpy(), captions, columns=8, lines=2)
+            captions += [f"test {p.test}\n{one_line(test_class)}", f"{kind}\n{one_line(train_class)}"]
+        pictures = torch.stack(images).numpy()
+        section.figures[caption] = image_grid(pictures, captions, columns=8, lines=2, classes=test.classes)
         section.table = table
     return section

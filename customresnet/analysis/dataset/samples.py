@@ -12,7 +12,12 @@ from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.runs.checkpoint import load_network, read_checkpoint
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.formatting import few, one_line
 from customresnet.runtime.pictures import image_grid
+
+MOST_SAMPLES = 2000
+MOST_ROWS = 40
+"""With more classes, a row may show several."""
 
 
 def mean_images(images: LabelledImages) -> np.ndarray:
@@ -26,25 +31,28 @@ def mean_images(images: LabelledImages) -> np.ndarray:
 
 
 def class_images(images: LabelledImages, count: int = 10, seed: int = 0) -> Section:
-    """The mean image and up to ``count`` random images of each class."""
+    """The mean image and up to ``count`` random images of each class; fewer if there are very many classes."""
+    count = max(1, min(count, MOST_SAMPLES // len(images.classes)))
+    columns = count if len(images.classes) <= MOST_ROWS else count * max(1, 10 // count)
     means = np.nan_to_num(mean_images(images)).round().astype(np.uint8)
     generator = np.random.default_rng(seed)
     rows: list[np.ndarray | None] = []
-    captions, chosen = [], {}
+    captions: list[str] = []
+    chosen = {}
     for label, name in enumerate(images.classes):
         members = generator.permutation(np.flatnonzero(images.labels.numpy() == label))[:count]
         chosen[name] = members.tolist()
         rows += [*images.images[members].numpy(), *[None] * (count - len(members))]
-        captions += [name, *[""] * (count - 1)]
+        captions += [one_line(name), *[""] * (count - 1)]
     return Section(
         "samples",
         "Mean and sample images",
         {
             "The mean training image of each class shows the typical position and colors of its objects.": image_grid(
-                means, images.classes, columns=10
+                means, [one_line(name) for name in images.classes], columns=10, classes=images.classes
             ),
-            f"Random training images, up to {count} of each class. Each row is one class.": image_grid(
-                rows, captions, columns=count
+            f"Random training images, up to {count} of each class.{' Each row is one class.' * (columns == count)}": (
+                image_grid(rows, captions, columns, classes=images.classes)
             ),
         },
         {"training_images": chosen},
@@ -65,8 +73,8 @@ def sample_predictions(test: LabelledImages, checkpoint: Path | None, count: int
     prep = Preprocessing.from_checkpoint(saved)
     if prep.classes != test.classes:
         raise UserError(
-            f"`ckpt_path` {checkpoint} was trained on the classes {', '.join(prep.classes)}; "
-            f"`source` and `root` have {', '.join(test.classes)}"
+            f"`ckpt_path` {checkpoint} was trained on the classes {', '.join(few(prep.classes))}; "
+            f"`source` and `root` have {', '.join(few(test.classes))}"
         )
     if prep.image_size != test.images.shape[1]:
         raise UserError(
@@ -94,5 +102,6 @@ def sample_predictions(test: LabelledImages, checkpoint: Path | None, count: int
     text = (
         "Random test images: the true class, and below it the predicted class with its confidence. ✗ marks a mistake."
     )
-    section.figures[text] = image_grid(predictions.data.images.numpy(), captions, columns=5, lines=2)
+    pictures = predictions.data.images.numpy()
+    section.figures[text] = image_grid(pictures, captions, columns=5, lines=2, classes=test.classes)
     return section

@@ -9,7 +9,10 @@ from torch import Tensor
 from customresnet.analysis.page import Section
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.runtime.pictures import name_ticks, numbered
 
+MOST_BARS = 40
+"""With more classes, the figure shows how many images they have without their names."""
 CHANNELS = {"red": "tab:red", "green": "tab:green", "blue": "tab:blue"}
 
 
@@ -21,16 +24,25 @@ def class_counts(data: CIFAR10DataModule) -> Section:
         for split, images in (("train", train), ("test", test))
     }
     table = [
-        {"class": name, "train": in_train, "test": in_test}
+        {"class": name, **numbered(name, train.classes), "train": in_train, "test": in_test}
         for name, in_train, in_test in zip(train.classes, counts["train"], counts["test"], strict=True)
     ]
-    figure = Figure(figsize=(8, 1 + 0.35 * len(table)), layout="constrained")
+    many = len(table) > MOST_BARS
+    figure = Figure(figsize=(8, 4 if many else 1 + 0.35 * len(table)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(table))
     for offset, (split, color) in zip((-0.2, 0.2), (("train", "tab:blue"), ("test", "tab:orange")), strict=True):
-        axes.barh(places + offset, counts[split], height=0.4, color=color, label=split)
-    axes.set_yticks(places, train.classes)
-    axes.set(xlabel="images", ylim=(len(table) - 0.5, -0.5))
+        if many:
+            axes.plot(places + 1, sorted(counts[split], reverse=True), color=color, label=split)
+        else:
+            axes.barh(places + offset, counts[split], height=0.4, color=color, label=split)
+    if many:
+        axes.set(
+            xlabel="class, from the largest to the smallest", ylabel="images", xlim=(1, len(table)), ylim=(0, None)
+        )
+    else:
+        name_ticks(axes.yaxis, train.classes, 2.2, train.classes)
+        axes.set(xlabel="images", ylim=(len(table) - 0.5, -0.5))
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     size = f"All are {_size(train)} pixels, RGB."
     if data.image_size:
@@ -39,7 +51,8 @@ def class_counts(data: CIFAR10DataModule) -> Section:
         size += " The original digits are 8x8."
     held_out = f" (and {data.val_size:,} held out for validation)" if data.val_size else ""
     text = f"{len(train):,} training images{held_out}, {len(test):,} test images, {len(table)} classes. {size}"
-    caption = "Images in each class. In a balanced data set, all bars of one color have the same length."
+    same = "each line is flat" if many else "all bars of one color have the same length"
+    caption = f"Images in each class. In a balanced data set, {same}."
     numbers = {"summary": text, "classes": table, "image_size": train.images.shape[1]}
     return Section("classes", "Classes", {caption: figure}, numbers, [text], table=table)
 

@@ -9,11 +9,14 @@ from torch import Tensor
 from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
 from customresnet.runtime.errors import UserError
-from customresnet.runtime.formatting import percent
+from customresnet.runtime.formatting import few, one_line, percent
 from customresnet.runtime.pictures import image_grid
 
 Order = Literal["confidence", "random"]
 NO_IMAGES = "no images were requested"
+MOST_CLASSES = 40
+"""With more classes, the hardest and easiest images are shown for those with the lowest accuracy only."""
+LOWEST = 20
 
 
 def choose_misclassified(
@@ -41,17 +44,15 @@ def parse_pair(pair: str, classes: tuple[str, ...]) -> tuple[int, int]:
     """``cat->dog`` as two class indices."""
     names = [name.strip() for name in pair.replace("→", "->").split("->")]
     if len(names) != 2 or not set(names) <= set(classes):
-        raise UserError(
-            f"`gallery.pair` must be TRUE->PREDICTED, with two of the classes {', '.join(classes)}; received {pair}"
-        )
+        known = ", ".join(few(classes))
+        raise UserError(f"`gallery.pair` must be TRUE->PREDICTED, with two of the classes {known}; received {pair}")
     return classes.index(names[0]), classes.index(names[1])
 
 
 def caption(predictions: Predictions, index: int) -> str:
     """Two lines: the true class, and the predicted class with its confidence."""
-    true, predicted = (
-        predictions.classes[int(labels[index])] for labels in (predictions.labels, predictions.predicted)
-    )
+    labels = (predictions.labels[index], predictions.predicted[index])
+    true, predicted = (one_line(predictions.classes[label]) for label in labels)
     return f"{true}\n→ {predicted} {percent(float(predictions.confidence[index]), 0)}"
 
 
@@ -67,7 +68,8 @@ def misclassified(predictions: Predictions, chosen: Tensor, requested: int, pair
     figures = {}
     if len(chosen):
         pixels = predictions.data.images[chosen].numpy()
-        grid = image_grid(pixels, [caption(predictions, i) for i in chosen.tolist()], columns=5, lines=2)
+        captions = [caption(predictions, i) for i in chosen.tolist()]
+        grid = image_grid(pixels, captions, columns=5, lines=2, classes=predictions.classes)
         figures["The true class, and below it the predicted class with its confidence."] = grid
     rows = [
         {
@@ -83,6 +85,10 @@ def misclassified(predictions: Predictions, chosen: Tensor, requested: int, pair
 
 def hardest_and_easiest(predictions: Predictions, each: int = 4) -> Section:
     """The images of each class with the lowest and the highest probability of the true class."""
+    shown, which = set(range(len(predictions.classes))), "each class"
+    if len(shown) > MOST_CLASSES:
+        shown = set(predictions.class_accuracy.nan_to_num(2).argsort(stable=True)[:LOWEST].tolist())
+        which = f"the {LOWEST} classes with the lowest accuracy"
     truth = predictions.probabilities.gather(1, predictions.labels[:, None]).flatten()
     pictures: dict[str, list[np.ndarray | None]] = {"hardest": [], "easiest": []}
     captions: dict[str, list[str]] = {"hardest": [], "easiest": []}
@@ -92,16 +98,17 @@ def hardest_and_easiest(predictions: Predictions, each: int = 4) -> Section:
         order = members[truth[members].argsort(stable=True)]
         picked = {"hardest": order[:each], "easiest": order.flip(0)[:each]}
         for kind, indices in picked.items():
-            fewer = each - len(indices)
-            pictures[kind] += [*predictions.data.images[indices].numpy(), *[None] * fewer]
-            captions[kind] += [f"{name} {percent(float(truth[i]), 1)}" for i in indices] + [""] * fewer
             numbers += [{"class": name, "kind": kind, "image": int(i), "probability": float(truth[i])} for i in indices]
+            if label in shown:
+                fewer = each - len(indices)
+                pictures[kind] += [*predictions.data.images[indices].numpy(), *[None] * fewer]
+                captions[kind] += [f"{one_line(name)} {percent(float(truth[i]), 1)}" for i in indices] + [""] * fewer
     return Section(
         "hardest",
         "Hardest and easiest images",
         {
-            f"The {each} {kind} images of each class, with the probability of the true class.": image_grid(
-                pictures[kind], captions[kind], columns=2 * each
+            f"The {each} {kind} images of {which}, with the probability of the true class.": image_grid(
+                pictures[kind], captions[kind], columns=2 * each, classes=predictions.classes
             )
             for kind in pictures
         },

@@ -17,7 +17,7 @@ from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.runtime.errors import UserError
-from customresnet.runtime.formatting import percent
+from customresnet.runtime.formatting import one_line, percent
 from customresnet.runtime.pictures import image_grid
 
 Target = Literal["true", "predicted", "both"]
@@ -138,10 +138,10 @@ def gradcam(
     tiles = [tile for tiles in zip(pixels, *maps, strict=True) for tile in tiles]
     captions = []
     for index in chosen.tolist():
-        captions.append(predictions.classes[int(predictions.labels[index])])
+        captions.append(one_line(predictions.classes[predictions.labels[index]]))
         for label in (int(labels[index]) for labels in kinds.values()):
             probability = percent(float(predictions.probabilities[index, label]), 0)
-            captions.append(f"{predictions.classes[label]} {probability}")
+            captions.append(f"{one_line(predictions.classes[label])} {probability}")
     shown = " and ".join(f"the {kind} class" for kind in kinds)
     caption = (
         f"Each image with its true class, then the evidence for {shown} at {layer}, with the probability: "
@@ -150,6 +150,6 @@ def gradcam(
     return Section(
         name,
         title,
-        {caption: image_grid(tiles, captions, columns=2 * (1 + len(kinds)))},
+        {caption: image_grid(tiles, captions, columns=2 * (1 + len(kinds)), classes=predictions.classes)},
         numbers={"layer": layer, "target": target, "opacity": opacity, "images": chosen.tolist()},
     )
