@@ -4,6 +4,7 @@ import argparse
 import logging
 import re
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -164,9 +165,16 @@ class SaveRunConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, "fit")
 
 
+def ignore_failed_writes(args: threading.ExceptHookArgs) -> None:
+    """Print no traceback for a thread that cannot write, as TensorBoard's: its owner reports it."""
+    if args.exc_type is None or not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)
+
+
 def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) -> None:
     """Build trainer, model and data from flags, and call a command's function with them."""
     cli: CommandLine | None = None
+    threading.excepthook = ignore_failed_writes
     try:
         cli = CommandLine(function, words, name)
         own = {parameter: cli.config_init[parameter] for parameter in cli.own}

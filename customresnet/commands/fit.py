@@ -26,6 +26,7 @@ from customresnet.training.lightning import (
     tensorboard_loggers,
     total_steps,
 )
+from customresnet.training.logger import failures_as_warnings
 from customresnet.training.lr.bounds import LRRangeTest
 from customresnet.training.lr.range_test import find_bounds
 from customresnet.training.messages import announce, closing_lines, write_errors_as_warnings
@@ -212,7 +213,9 @@ def show_hparams(trainer: pl.Trainer, model: ImageClassifier, last: EpochMetrics
     """Fill TensorBoard's hparams tab."""
     metrics = {f"final/{name.replace('/', '_')}": value for name, value in last.items() if "/" in name}
     for logger in tensorboard_loggers(trainer):
-        logger.log_hyperparams(dict(model.hparams), metrics, step=trainer.global_step)
+        with failures_as_warnings(logger):
+            logger.log_hyperparams(dict(model.hparams), metrics, step=trainer.global_step)
+            logger.experiment.flush()
 
 
 def write_run_report(trainer: pl.Trainer, datamodule: CIFAR10DataModule) -> None:

@@ -11,7 +11,6 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from customresnet.data.batches import Batch
 from customresnet.data.datamodule import CIFAR10DataModule
@@ -23,7 +22,7 @@ from customresnet.schedules import Policy, PolicyName, policy_from_options
 from customresnet.schedules.one_cycle import Anneal
 from customresnet.schedules.triangular import CycleMode
 from customresnet.training.lightning import can_fuse_optimizer, datamodule_of, is_fast_dev_run, is_tuning, seed_batch
-from customresnet.training.mean_loss import MeanLoss
+from customresnet.training.metrics import stage_metrics
 from customresnet.training.optimizer import build_optimizer
 from customresnet.training.options import OptimizerName, check_options, check_same_options, refuse_contradiction
 
@@ -94,13 +93,9 @@ class ImageClassifier(pl.LightningModule):
         check_options(self.hparams)
         self.net = net
         self.preprocessing: Preprocessing | None = None
+        self.log_training = True  # False if a RunRecorder logs the training metrics
         self._scheduled_steps: int | None = None
-        self.metrics = nn.ModuleDict(  # "train" alone is a method of every module
-            {
-                stage: nn.ModuleDict({"loss": MeanLoss(), "acc": MulticlassAccuracy(num_classes, average="micro")})
-                for stage in ("train_", "val_", "test_")
-            }
-        )
+        self.metrics = stage_metrics(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalized images ``(N, 3, H, W)`` to logits ``(N, num_classes)``."""
@@ -127,16 +122,17 @@ class ImageClassifier(pl.LightningModule):
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         metrics: Any = self.metrics[stage + "_"]
-        metrics["loss"].update(loss.detach(), len(labels))  # unsmoothed, so that training and test compare
+        metrics["loss"].update(loss.detach(), len(labels))  # without smoothing, as in evaluations
         metrics["acc"].update(logits.detach(), labels)
         self.log_dict(
             {f"{stage}/loss": metrics["loss"], f"{stage}/acc": metrics["acc"]},
             on_step=False,
             on_epoch=True,
+            logger=self.log_training or stage != "train",
             batch_size=len(labels),
         )
-        smoothing = self.hparams["label_smoothing"] if stage == "train" else 0.0
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing) if smoothing else loss
+        smoothing = self.hparams["label_smoothing"]
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing) if smoothing and stage == "train" else loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._step(batch, "train")
@@ -188,8 +184,8 @@ class ImageClassifier(pl.LightningModule):
         return build_optimizer(self.net, self.hparams, self.lr or FAST_DEV_RUN_LR, fused=fused)
 
     @property
-    def lr(self) -> float | None:
-        """LRMAX, by the name that Lightning's Tuner sets."""
+    def lr(self) -> float | None:  # the name that Lightning's Tuner sets
+        """LRMAX."""
         return self.hparams["lr_max"]
 
     @lr.setter

@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from customresnet.data.datamodule import CIFAR10DataModule
+from customresnet.runs.checkpoint import read_checkpoint
 from customresnet.runs.folders import (
     CHECKPOINTS,
     RESULT,
@@ -31,7 +32,8 @@ from customresnet.runtime.files import make_folder, shown
 from customresnet.training.checkpoints import RunCheckpoint, last_checkpoint_path
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import callbacks_of, is_fast_dev_run, log_folder, tensorboard_loggers
-from customresnet.training.messages import announce, opening_lines
+from customresnet.training.logger import RunLogger, failures_as_warnings
+from customresnet.training.messages import announce, opening_lines, write_errors_as_warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,30 +59,30 @@ def resume_run(trainer: pl.Trainer, ckpt_path: str) -> Path:
     for run in runs[runs.index(folder) + 1 :]:
         if not last_checkpoint(run).is_file():
             announce(trainer, f"note: {shown(run)} ended before its first checkpoint; resuming {folder.name}")
-    log_into(trainer, folder)
+    log_into(trainer, folder, read_checkpoint(checkpoint)["global_step"])
     return checkpoint
 
 
-def log_into(trainer: pl.Trainer, folder: Path) -> None:
-    """Make the loggers that write files continue in the folder of an existing run."""
+def log_into(trainer: pl.Trainer, folder: Path, step: int | None = None) -> None:
+    """Make the loggers that write files continue in the folder of an existing run, from ``step`` on."""
     if not folder.name.startswith("version_"):  # not a run's
         return
     loggers: list[Logger] = []
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger = TensorBoardLogger(str(folder.parent), "", folder.name, default_hp_metric=False)
+            logger = RunLogger(str(folder.parent), "", folder.name, default_hp_metric=False, purge_step=step)
         elif isinstance(logger, CSVLogger):
-            logger = resumed_csv_logger(folder)
+            logger = resumed_csv_logger(folder, step or 0)
         loggers.append(logger)
     trainer.loggers = loggers
 
 
-def resumed_csv_logger(folder: Path) -> CSVLogger:
-    """A CSVLogger that continues its metrics.csv, which a new one would delete."""
+def resumed_csv_logger(folder: Path, step: int) -> CSVLogger:
+    """A CSVLogger that continues its metrics.csv at ``step``; a new one would delete it."""
     path = folder / "metrics.csv"
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
     logger = CSVLogger(str(folder.parent), "", folder.name)
-    logger.experiment.metrics = rows
+    logger.experiment.metrics = [row for row in rows if int(row["step"]) < step]
     logger.save()
     return logger
 
@@ -130,11 +132,13 @@ def show_figure(trainer: pl.Trainer, name: str, title: str, draw: Callable[[], "
     if folder is None or not trainer.is_global_zero:
         return
     figure = draw()
-    figure.savefig(folder / name, dpi=150)
-    announce(trainer, f"plot: {shown(folder / name)}")
+    with write_errors_as_warnings(trainer, name):
+        figure.savefig(folder / name, dpi=150)
+        announce(trainer, f"plot: {shown(folder / name)}")
     for logger in tensorboard_loggers(trainer):
-        logger.experiment.add_figure(title, figure)
-        logger.experiment.flush()
+        with failures_as_warnings(logger):
+            logger.experiment.add_figure(title, figure)
+            logger.experiment.flush()
 
 
 def require_own_processes(trainer: pl.Trainer) -> None:

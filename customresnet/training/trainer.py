@@ -9,11 +9,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, Timer
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins import Precision
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from customresnet.runs.folders import LAST, LOGS
+from customresnet.runs.folders import LAST
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.memory import keep_freed_memory
 from customresnet.runtime.precision import device_kind, resolve_precision
@@ -21,6 +21,7 @@ from customresnet.training.callbacks.loss_guard import LossGuard
 from customresnet.training.callbacks.progress import RunProgress
 from customresnet.training.callbacks.recorder import RunRecorder
 from customresnet.training.checkpoints import CheckpointFiles, FirstAndLastSteps, checkpoint_callback
+from customresnet.training.logger import tensorboard_logger
 
 
 class Trainer(pl.Trainer):
@@ -115,12 +116,6 @@ class Trainer(pl.Trainer):
         )
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
-
-
-def tensorboard_logger(root: Path, run_name: str, version: str | None = None) -> TensorBoardLogger:
-    """The logger of a run in ``root``: a new version, unless one is given."""
-    # absolute, so that a run resumed from another folder still finds its best checkpoint
-    return TensorBoardLogger(str(root.resolve() / LOGS), run_name, version, default_hp_metric=False)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.commands import evaluate
 from customresnet.runtime.errors import UserError
 from customresnet.schedules.schedule import Schedule
-from customresnet.training.mean_loss import MeanLoss
+from customresnet.training.metrics import MeanLoss
 from tests.conftest import read_json
 
 

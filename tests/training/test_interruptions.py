@@ -249,3 +249,65 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_resumes_to_the_same_
 def test_result_json_is_strict_json(tmp_path):
     fit(tmp_path, lr_max=1e30)
     json.loads((tmp_path / RUN / "result.json").read_text(), parse_constant=pytest.fail)
+
+
+# --------------------------------------------------------------------------------------------------- TensorBoard
+
+
+def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every point that TensorBoard shows of a run, without times, and the number of graphs."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), {"scalars": 0}).Reload()
+    found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {tag: values for tag, values in found.items() if "/" in tag or tag in ("lr", "lr-momentum", "epoch")}
+
+
+@pytest.mark.parametrize("batch", [0, 3, 4, 6])
+def test_tensorboard_has_every_point_once_after_a_resume(tmp_path, capfd, batch):
+    fit(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        fit(tmp_path, Terminate(batch) if batch else Raise(3))
+    capfd.readouterr()
+    fit(tmp_path, auto_resume=True)
+    assert points(tmp_path / RUN) == points(tmp_path / "whole" / RUN)
+    assert "graph" not in capfd.readouterr().err
+
+
+def test_a_killed_run_has_in_tensorboard_what_its_checkpoint_has(tmp_path):
+    code = (
+        "import os, pytorch_lightning as pl\n"
+        "from tests.training.test_interruptions import fit, Path\n"
+        "class Kill(pl.Callback):\n"
+        "    def on_train_batch_start(self, trainer, module, batch, batch_idx):\n"
+        "        if trainer.global_step == 7: os.kill(os.getpid(), 9)\n"
+        f"fit(Path({str(tmp_path)!r}), Kill())\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, check=False)
+    assert [step for step, _ in points(tmp_path / RUN)["train/loss"]] == [4]
+    fit(tmp_path, auto_resume=True)
+    fit(tmp_path / "whole")
+    assert points(tmp_path / RUN) == points(tmp_path / "whole" / RUN)
+
+
+def test_a_disk_that_is_full_for_a_while_costs_tensorboard_only_the_points_in_between(
+    tmp_path, whole, monkeypatch, capsys
+):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    write, state = RecordWriter.write, {"full": False}
+
+    def maybe_full(self: Any, data: bytes) -> None:
+        if state["full"]:
+            full()
+        write(self, data)
+
+    class Fill(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            state["full"] = 2 <= trainer.global_step < 5
+
+    monkeypatch.setattr(RecordWriter, "write", maybe_full)
+    assert equal(fit(tmp_path, Fill()), whole[0])
+    assert "warning: could not write to TensorBoard (No space left on device)" in capsys.readouterr().err
+    shown = {step for step, _ in points(tmp_path / RUN)["lr"]}
+    assert shown >= {0, 1, 6, 7, 8, 9}

@@ -22,6 +22,7 @@ from customresnet.schedules.schedule import momentum_of
 from customresnet.training.checkpoints import last_checkpoint_path
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import datamodule_of, is_fast_dev_run, log_folder, tensorboard_loggers
+from customresnet.training.logger import failures_as_warnings
 from customresnet.training.messages import announce, epoch_line, write_errors_as_warnings
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class RunRecorder(pl.Callback):
         self._lr = state_dict.get("lr", self._lr)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        for logger in tensorboard_loggers(trainer):  # what the checkpoint has is in TensorBoard too
+            with failures_as_warnings(logger):
+                logger.experiment.flush()
         # within an epoch, store its metrics so far; not for several processes, whose metrics would be merged
         begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0
         recorded = bool(self.rows) and self.rows[-1]["epoch"] == trainer.current_epoch + 1
@@ -82,11 +86,15 @@ class RunRecorder(pl.Callback):
     def state_key(self) -> str:
         return "RunLog"  # its former name, which older checkpoints contain
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.log_training = False  # type: ignore[assignment]  # see _log_training
+
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         data = datamodule_of(trainer)
-        if trainer.is_global_zero and data:
+        if trainer.is_global_zero and data and trainer.global_step == 0:
             for logger in tensorboard_loggers(trainer):
-                show_start(logger.experiment, pl_module, data)
+                with failures_as_warnings(logger):
+                    show_start(logger.experiment, pl_module, data)
         self._clock = time.monotonic()
 
     def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
@@ -109,21 +117,22 @@ class RunRecorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # without an evaluation in this epoch, Lightning keeps the metrics of an earlier one
         evaluated = self._evaluated_at == trainer.global_step
-        if "train/loss" not in trainer.callback_metrics and isinstance(pl_module, ImageClassifier):
-            self._finish_epoch_without_steps(trainer, pl_module)
+        if isinstance(pl_module, ImageClassifier):
+            self._log_training(trainer, pl_module)
         self._record(trainer, trainer.current_epoch + 1, ("train/", "val/", "test/") if evaluated else ("train/",))
         if not math.isfinite(self.rows[-1].get("train/loss", 0.0) if self.rows else 0.0):
             trainer.should_stop = True
 
-    def _finish_epoch_without_steps(self, trainer: pl.Trainer, model: ImageClassifier) -> None:
-        """Log the training metrics of an epoch that was resumed after its last step: Lightning logs none of its own."""
+    def _log_training(self, trainer: pl.Trainer, model: ImageClassifier) -> None:
+        """Log the epoch's training metrics now: Lightning would after the checkpoint, and a kill would lose them."""
         metrics: Any = model.metrics["train_"]
-        values = {f"train/{name}": metric.compute() for name, metric in metrics.items()}
-        trainer.callback_metrics.update(values)
+        if "train/loss" not in trainer.callback_metrics:  # resumed after the epoch's last step
+            for name, metric in metrics.items():
+                trainer.callback_metrics[f"train/{name}"] = metric.compute()
+                metric.reset()
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
         for logger in trainer.loggers:
             logger.log_metrics({"epoch": trainer.current_epoch, **values}, trainer.global_step - 1)
-        for metric in metrics.values():
-            metric.reset()
 
     def _record(self, trainer: pl.Trainer, epoch: float, stages: tuple[str, ...]) -> None:
         """Record the metrics of these stages, after an epoch or at an evaluation within one."""

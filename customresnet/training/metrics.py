@@ -1,8 +1,19 @@
-"""The mean loss over images."""
+"""Loss and accuracy over images."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+
+def stage_metrics(num_classes: int) -> nn.ModuleDict:
+    """``loss`` and ``acc`` of each stage, whose name has an underscore behind: "train" is a method of every module."""
+    return nn.ModuleDict(
+        {
+            stage: nn.ModuleDict({"loss": MeanLoss(), "acc": MulticlassAccuracy(num_classes, average="micro")})
+            for stage in ("train_", "val_", "test_")
+        }
+    )
 
 
 class MeanLoss(Metric):
