@@ -47,6 +47,7 @@ def image_grid(
     # one Axes for all images: one per image would take seconds
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(rows * height, 0))
     axes.axis("off")
+    names = [one_line(name) for name in classes]
     style = text_style(captions) | {"fontsize": "small", "linespacing": 1.1, "ha": "center", "va": "bottom"}
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = number % columns, number // columns * height + text
@@ -54,21 +55,22 @@ def image_grid(
         if image is not None:
             axes.imshow(image, extent=box, aspect="auto", interpolation="none")
         if caption:
-            whole = [drawable(line, classes) for line in caption.split("\n")]
-            shown = "\n".join(shorten(*_split(line), 0.92 * cell, "small") for line in whole)
+            shown = "\n".join(_fitted(drawable(line, classes), 0.92 * cell, names) for line in caption.split("\n"))
             axes.text(x + 0.5, y - 0.01, shown, gid=_whole(caption, shown), **style)
     return figure
 
 
-def _split(line: str) -> tuple[str, str]:
-    """A line of a caption: a name, and its end that is always shown, such as `` 83%``."""
-    end = re.search(r"( [\d.]+%)?( ✗)?$", line)
-    return (line[: end.start()], end[0]) if end else (line, "")
+def _fitted(line: str, inches: float, names: Sequence[str]) -> str:
+    """A line of a caption: the arrow before a name and the percentage behind it are never cut."""
+    parts = re.fullmatch(r"(→ )?(.*?)((?: [\d.]+%)?(?: ✗)?)", line)
+    start, name, end = parts.groups("") if parts else ("", line, "")
+    return shorten(name, inches, "small", names, start, end)
 
 
 def name_ticks(axis: Axis, names: Sequence[str], inches: float, classes: Sequence[str], **style: Any) -> None:
     """Label the ticks 0, 1, 2, ... of an axis with names of ``classes``, each cut to a length in inches."""
-    shown = [shorten(drawable(name, classes), "", inches) for name in names]
+    lines = [one_line(name) for name in classes]
+    shown = [shorten(drawable(name, classes), inches, names=lines) for name in names]
     axis.set_ticks(range(len(names)), shown, **text_style(names), **style)
     for tick, name, label in zip(axis.get_major_ticks(), names, shown, strict=True):
         tick.label1.set_gid(_whole(name, label))
@@ -152,10 +154,46 @@ def text_width(text: str, fontsize: float | str = "medium") -> float:
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
-def shorten(text: str, end: str, inches: float, fontsize: float | str = "medium") -> str:
-    """A text and its end, cut in the middle of the text to fit: similar names often differ at their ends only."""
-    shown, kept = text, len(text)
-    while kept > 2 and (excess := text_width(shown + end, fontsize) / inches) > 1:
-        kept = max(2, min(kept - 1, int(kept / excess)))
-        shown = f"{text[: kept - kept // 2].rstrip()}…{text[len(text) - kept // 2 :].lstrip()}"
-    return shown + end
+def shorten(
+    name: str,
+    inches: float,
+    fontsize: float | str = "medium",
+    names: Sequence[str] = (),
+    start: str = "",
+    end: str = "",
+) -> str:
+    """``start``, a name and ``end``, in which the name is cut to fit: first what it shares with all ``names``."""
+    head, tail = _shared(tuple(names)) if name in names else (0, 0)
+    shown, dropped = name, 0
+    while len(name) - dropped > 2 and (excess := text_width(start + shown + end, fontsize) / inches) > 1:
+        dropped += max(1, int(len(shown) * (1 - 1 / excess)))
+        shown = _without(name, dropped, head, tail)
+    return start + shown + end
+
+
+@cache
+def _shared(names: tuple[str, ...]) -> tuple[int, int]:
+    """The lengths of the start and of the end that all of several names share."""
+    if len(names) < 2:
+        return 0, 0
+    head = _common(names)
+    return head, _common([name[head:][::-1] for name in names])
+
+
+def _common(names: Sequence[str]) -> int:
+    """The length of the start that all names share."""
+    pairs = zip(min(names), max(names), strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), len(min(names)))
+
+
+def _without(name: str, dropped: int, head: int, tail: int) -> str:
+    """A name without characters of its head, its tail or both, and if these do not suffice, of the middle between."""
+    from_head = min(dropped, head) if head >= tail else min(max(0, dropped - tail), head)
+    from_tail = min(dropped - from_head, tail)
+    end = len(name) - tail
+    middle = name[head:end]
+    kept = max(1, len(middle) - (dropped - from_head - from_tail))
+    if kept < len(middle):
+        middle = f"{middle[: kept - kept // 2]}…{middle[len(middle) - kept // 2 :]}"
+    first, last = name[: head - from_head], name[end + from_tail :]
+    return first + "…" * bool(from_head) + middle + "…" * bool(from_tail) + last

@@ -66,13 +66,20 @@ def no_fonts(monkeypatch):
 # ------------------------------------------------------------------------------------------------------- long names
 
 
-def test_a_text_is_cut_in_the_middle_until_it_fits():
-    for inches in (0.6, 0.8, 2.2):
-        shown = shorten(LONG[1], " 83%", inches, "small")
-        assert text_width(shown, "small") <= inches
-        assert text_width(shown.replace("…", "…xxx"), "small") > inches  # no shorter than necessary
-        assert re.fullmatch(r"a.*….*1 83%", shown)
-    assert shorten("cat", " 83%", 1, "small") == "cat 83%"
+@pytest.mark.parametrize(
+    "names",
+    [LONG, [f"n{number:05}_some_name_that_ends_alike" for number in range(30)], ["x" * 40, "y" * 40, "z"], ["x" * 40]],
+)
+def test_a_name_is_cut_until_it_fits_but_not_where_names_differ(names):
+    for inches in (0.9, 1.5, 2.2):
+        cut = [shorten(name, inches, "small", names, start="→ ", end=" 83%") for name in names]
+        assert len(set(cut)) == len(names)
+        for shown in cut:
+            assert text_width(shown, "small") <= inches
+            assert re.fullmatch("→ .+ 83%", shown)
+            if "…" in shown:
+                assert text_width(shown.replace("…", "…xxxxx", 1), "small") > inches  # no shorter than necessary
+    assert shorten("cat", 1, "small", ("cat", "car")) == "cat"
 
 
 def test_captions_do_not_overlap_and_end_with_their_percentage():

@@ -117,7 +117,7 @@ def overlaid_curves(compared: list[RunRecord]) -> Section:
 def _curves(drawn: list[RunRecord]) -> Figure:
     stages = [f", {NAMES['val']}" if run.watched == "val" else "" for run in drawn]
     names = [drawable(run.name, [run.name for run in drawn], "run") for run in drawn]
-    names = [shorten(name, stage, 6.8, "small") for name, stage in zip(names, stages, strict=True)]
+    names = [shorten(name, 6.8, "small", end=stage) for name, stage in zip(names, stages, strict=True)]
     labels = [name.replace("$", r"\$") for name in names]  # a dollar sign would start a formula
     widest = max(text_width(name, "small") for name in names)
     beside = max(1, min(4, int(7.6 / (widest + 0.6))))  # 0.6 inches for a line and spaces

@@ -113,7 +113,7 @@ def confusion(predictions: Predictions) -> Section:
     chosen, which = np.arange(len(classes)), ""
     if len(classes) > MOST_CELLS:
         chosen = _most_confused(wrong)
-        which = f" The {len(chosen)} most confused of {len(classes)} classes."
+        which = f" The {len(chosen)} most confused of {len(classes):,} classes."
     block = np.ix_(chosen, chosen)
     figures = {
         f"Percentage of each true class (row) predicted as each class (column).{which}": _matrix(
@@ -125,7 +125,7 @@ def confusion(predictions: Predictions) -> Section:
     }
     if which:
         caption = (
-            f"All {len(classes)} classes in the order of the table above: the percentage of each true class (row)."
+            f"All {len(classes):,} classes in the order of the table above: the percentage of each true class (row)."
         )
         figures[caption] = _picture(shares)
     return Section(
