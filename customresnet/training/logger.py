@@ -14,6 +14,8 @@ from customresnet.runs.folders import LOGS
 class RunLogger(TensorBoardLogger):
     """Lightning's TensorBoardLogger, except that a failed write is a warning: it must not end a training."""
 
+    failing = False
+
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         with failures_as_warnings(self):
             super().log_metrics(metrics, step)
@@ -36,11 +38,14 @@ def failures_as_warnings(logger: TensorBoardLogger) -> Iterator[None]:
     """Print a warning if TensorBoard's files cannot be written, and open a new one for the next point."""
     try:
         yield
+        logger.failing = False  # type: ignore[attr-defined]
     except (OSError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, ValueError) else error  # Lightning wraps it
         if not isinstance(cause, OSError):
             raise
-        print(f"warning: could not write to TensorBoard ({cause.strerror or cause})", file=sys.stderr)
+        if not getattr(logger, "failing", False):  # once, not at every step
+            print(f"warning: could not write to TensorBoard ({cause.strerror or cause})", file=sys.stderr)
+        logger.failing = True  # type: ignore[attr-defined]
         logger.experiment.file_writer = logger.experiment.all_writers = None  # its thread has ended
 
 

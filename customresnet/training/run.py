@@ -68,6 +68,9 @@ def log_into(trainer: pl.Trainer, folder: Path, step: int | None = None) -> None
     if not folder.name.startswith("version_"):  # not a run's
         return
     loggers: list[Logger] = []
+    if step == 0:  # TensorBoard's files are written again; it would show two graphs
+        for file in folder.glob("events.out.tfevents.*"):
+            file.unlink()
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger = RunLogger(str(folder.parent), "", folder.name, default_hp_metric=False, purge_step=step)

@@ -5,6 +5,7 @@ import math
 import shlex
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -92,9 +93,13 @@ class RunRecorder(pl.Callback):
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         data = datamodule_of(trainer)
         if trainer.is_global_zero and data and trainer.global_step == 0:
+            from matplotlib.image import imread
+
             for logger in tensorboard_loggers(trainer):
                 with failures_as_warnings(logger):
                     show_start(logger.experiment, pl_module, data)
+                    if trainer.ckpt_path and (picture := Path(logger.log_dir) / "lr_find.png").is_file():
+                        logger.experiment.add_image("LR range test", imread(picture), dataformats="HWC")
         self._clock = time.monotonic()
 
     def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
