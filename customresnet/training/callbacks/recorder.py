@@ -190,4 +190,5 @@ def augmented_grid(datamodule: CIFAR10DataModule) -> "Figure":
     sampler = SeededBatchSampler(len(data), min(4 * columns, len(data)), datamodule.seed, shuffle=True)
     images, labels = InMemoryDataset(data, datamodule.transforms(augment=True))[next(iter(sampler))]
     pixels = denormalize(images, datamodule.mean, datamodule.std)
-    return image_grid(pixels.numpy(), [data.classes[label] for label in labels], columns, width=1.2 * columns)
+    names = [data.classes[label] for label in labels]
+    return image_grid(pixels.numpy(), names, columns, width=1.2 * columns, classes=data.classes)
