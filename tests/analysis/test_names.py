@@ -5,6 +5,7 @@ import io
 import re
 import types
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from customresnet.analysis.page import Section, write_page
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.runtime import pictures
 from customresnet.runtime.pictures import drawable, image_grid, shorten, text_style, text_width
+from tests.conftest import BOUNDS, make_tree
 
 LONG = [f"a_class_name_of_{'eighty_four_characters_' * 3}{number:02}".ljust(84, "x") for number in range(4)]
 ODD = [
@@ -267,3 +269,14 @@ def test_a_comparison_shows_them_too():
 def test_the_overview_names_the_folder():
     config = {"data": {"root": "some/where/pets.zip", "batch_size": 4, "val_size": 0, "augment": {}}}
     assert overview(made(["a", "b"]), CHECKPOINT, config, {}).facts["data"] == "folder pets.zip, 32x32, 2 classes"
+
+
+def test_fit_warns_once_of_names_without_a_font(run, no_fonts, recwarn):
+    make_tree(Path("tree"), classes=("猫", "犬", "鳥"), each=4)
+    words = ["--data.source", "folder", "--data.root", "tree", "--data.batch_size", "8", "--model.width", "4"]
+    outcome = run("fit", *words, *BOUNDS, "--trainer.max_epochs", "1", "--report", "true")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("warning: figures show numbers instead of 3 class names") == 1
+    assert not [warning for warning in recwarn if "lyph" in str(warning.message)]
+    page = Path("lightning_logs/customresnet/version_0/report/index.html").read_text()
+    assert "<h1>custom_resnet on folder tree: customresnet, version_0</h1>" in page

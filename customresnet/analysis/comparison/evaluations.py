@@ -1,6 +1,9 @@
 """What each run predicts for its test images, and which runs share a data set."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from torch import nn
@@ -32,17 +35,6 @@ class Evaluations:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Network:
-    """The network of a run, and the source of its test images."""
-
-    run: str
-    network: nn.Module
-    prep: Preprocessing
-    source: SourceName
-    root: Path | None
-
-
 def by_data_set(compared: list[RunRecord]) -> dict[str, list[RunRecord]]:
     """The runs by the name of their data set: its folder's path if two folders have the same name."""
     groups: dict[tuple[str, Path | None], list[RunRecord]] = {}
@@ -63,57 +55,45 @@ def _data_set(source: str, root: Path | None) -> tuple[str, Path | None]:
 def evaluate_runs(compared: list[RunRecord], data: DataOptions = DataOptions()) -> Evaluations:
     """Run each network once over its test images, if another run was tested on them too."""
     found = Evaluations()
-    if len(compared) < 2:
-        return found
-    groups: dict[tuple[str, Path | None], list[_Network]] = {}
-    for run in compared:
-        try:
-            network = _load(run, data)
-            groups.setdefault(_data_set(network.source, network.root), []).append(network)
-        except UserError as error:
-            found.skipped[run.name] = _reason(error)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # from another version, or edited by hand
-            found.skipped[run.name] = f"its checkpoint or config.yaml is invalid ({' '.join(str(error).split())[:80]})"
-    for group in groups.values():
-        predictions = _evaluate(group, found.skipped) if len(group) > 1 else {}
+    groups: dict[tuple[str, Path | None], dict[str, tuple[nn.Module, Preprocessing, SourceName, Path | None]]] = {}
+    for run in compared if len(compared) > 1 else []:
+        with _skipping(run.name, found.skipped):
+            if not run.checkpoint:
+                raise UserError("no checkpoint")
+            checkpoint = read_checkpoint(run.checkpoint)
+            prep = Preprocessing.from_checkpoint(checkpoint)
+            source, root = data.locate(prep, run.config)
+            networks = groups.setdefault(_data_set(source, root), {})
+            networks[run.name] = load_network(checkpoint), prep, source, root
+    for networks in groups.values():
+        predictions = {}
+        for name, (network, prep, source, root) in networks.items() if len(networks) > 1 else ():
+            with _skipping(name, found.skipped):
+                images = _read(source, root, prep.image_size)
+                if images.classes != prep.classes:
+                    known = few(images.classes)
+                    raise UserError(f"its classes are {few(prep.classes)}, those of the images {known}")
+                predictions[name] = predict(network, images, prep)
+        _read.cache_clear()
         if len(predictions) > 1:
             found.shared.append(predictions)
         else:
-            found.skipped |= {network.run: ALONE for network in group if network.run not in found.skipped}
+            found.skipped |= {name: ALONE for name in networks if name not in found.skipped}
     return found
 
 
-def _load(run: RunRecord, data: DataOptions) -> _Network:
-    if not run.checkpoint:
-        raise UserError("no checkpoint")
-    checkpoint = read_checkpoint(run.checkpoint)
-    prep = Preprocessing.from_checkpoint(checkpoint)
-    source, root = data.locate(prep, run.config)
-    return _Network(run.name, load_network(checkpoint), prep, source, root)
+@contextmanager
+def _skipping(run: str, skipped: dict[str, str]) -> Iterator[None]:
+    """Note why a run cannot be evaluated, without the backticks that the command line replaces."""
+    try:
+        yield
+    except UserError as error:
+        skipped[run] = str(error).removeprefix("`ckpt_path` ").replace("`", "")
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:  # from another version, or edited by hand
+        skipped[run] = f"its checkpoint or config.yaml is invalid ({' '.join(str(error).split())[:80]})"
 
 
-def _evaluate(group: list[_Network], skipped: dict[str, str]) -> dict[str, Predictions]:
-    """Evaluate networks with the same test images, which are read once per image size."""
-    read: dict[tuple[Path | None, int], LabelledImages | UserError] = {}
-    predictions = {}
-    for network in group:
-        key = network.root, network.prep.image_size
-        if key not in read:
-            try:
-                sources.download(network.source, network.root)
-                read[key] = sources.load(network.source, network.root, "test", network.prep.image_size)
-            except UserError as error:
-                read[key] = error
-        images, classes = read[key], network.prep.classes
-        if isinstance(images, UserError):
-            skipped[network.run] = _reason(images)
-        elif images.classes != classes:
-            skipped[network.run] = f"its classes are {few(classes)}, those of the images {few(images.classes)}"
-        else:
-            predictions[network.run] = predict(network.network, images, network.prep)
-    return predictions
-
-
-def _reason(error: UserError) -> str:
-    """A message for the page, without the backticks that the command line replaces."""
-    return str(error).removeprefix("`ckpt_path` ").replace("`", "")
+@cache
+def _read(source: SourceName, root: Path | None, image_size: int) -> LabelledImages:
+    sources.download(source, root)
+    return sources.load(source, root, "test", image_size)

@@ -59,17 +59,12 @@ def augmentation_steps(backend: AlbumentationsBackend, image: np.ndarray, seed: 
 
 def _seed_with_all_steps(backend: AlbumentationsBackend, image: np.ndarray, first: int) -> int:
     """The first of 50 seeds with which every step changes the image, or else as many as possible."""
-
-    def skipped(seed: int) -> int:
-        return sum(done.startswith("not ") for done, _ in augmentation_steps(backend, image, seed))
-
-    best = first
+    skipped: dict[int, int] = {}
     for seed in range(first, first + 50):
-        if skipped(seed) < skipped(best):
-            best = seed
-        if not skipped(best):
+        skipped[seed] = sum(done.startswith("not ") for done, _ in augmentation_steps(backend, image, seed))
+        if not skipped[seed]:
             break
-    return best
+    return min(skipped, key=skipped.__getitem__)
 
 
 def _as_pixels(image: np.ndarray) -> np.ndarray:
