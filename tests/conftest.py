@@ -96,10 +96,17 @@ def interrupt(child: subprocess.Popen) -> tuple[str, str]:
     raise AssertionError("the process ignored five interrupts")
 
 
-def make_tree(root: Path, *, classes: tuple[str, ...] = ("cat", "dog", "owl"), each: int = 4, size: int = 32) -> Path:
-    """Write images {train,test}/<class>/*.png of random pixels; return their folder."""
+def make_tree(
+    root: Path,
+    *,
+    splits: tuple[str, ...] = ("train", "test"),
+    classes: tuple[str, ...] = ("cat", "dog", "owl"),
+    each: int = 4,
+    size: int = 32,
+) -> Path:
+    """Write images <split>/<class>/*.png of random pixels; return their folder."""
     pixels = np.random.default_rng(0)
-    for split in ("train", "test"):
+    for split in splits:
         for name in classes:
             folder = root / split / name
             folder.mkdir(parents=True)

@@ -128,7 +128,9 @@ class CommandLine(LightningCLI):
         """Take the number of classes from the data, or all options not given from the checkpoint."""
         config = self.config
         if self.checkpoint is None:
-            config.model.num_classes = len(sources.class_names(config.data.source or "cifar10", config.data.root))
+            config.model.num_classes = len(
+                sources.class_names(config.data.source or "cifar10", config.data.root, config.data.test_share)
+            )
             return
         if not self.has_config:  # without a config.yaml, an option that equals its default counts as not given
             defaults = self.parser.get_defaults()
@@ -137,7 +139,7 @@ class CommandLine(LightningCLI):
                     config.model[name] = value
         preprocessing = Preprocessing.from_checkpoint(self.checkpoint)
         for name in ("mean", "std", "image_size"):
-            if config.data[name] is None:
+            if config.data[name] in (None, "auto"):
                 config.data[name] = getattr(preprocessing, name)
             refuse_contradiction(f"`{name}`", getattr(preprocessing, name), config.data[name])
         config.data.source = config.data.source or preprocessing.source

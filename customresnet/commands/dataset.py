@@ -44,7 +44,7 @@ def dataset(
     files.make_folder(output, "`output`")
     checkpoint = find_checkpoint(ckpt_path, Path(".")) if ckpt_path else None
     data.prepare_data()
-    data.setup("fit")
+    data.read_images("fit")
     train, test = data.train_images, data.test_images
     sections = build_sections(
         [
@@ -60,7 +60,7 @@ def dataset(
     name = data.root.name if data.source == "folder" and data.root else data.source
     page = write_page(output, f"Data set: {name}", sections)
     numbers = {section.name: section.numbers for section in sections}
-    print(numbers["classes"]["summary"])
+    print("\n".join([numbers["classes"]["summary"], *data.notes]))
     for statistic in ("mean", "std"):
         measured, used = (_rounded(numbers["pixels"][kind][statistic]) for kind in ("measured", "used"))
         print(f"{statistic:4} of the training images {measured}; used: {used}")

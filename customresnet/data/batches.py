@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.data.transforms.selection import TransformBackend
+from customresnet.runtime.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
 """Images ``(N, 3, H, W)`` float32 and labels ``(N,)`` int64."""
@@ -115,18 +116,30 @@ class TrainingLoader(DataLoader[Batch]):
         """Load nothing."""
 
 
-def worker_options(num_workers: int | Literal["auto"], device: torch.device) -> dict[str, Any]:
-    """A DataLoader's options for its worker processes.
+def loader_options(
+    dataset: InMemoryDataset, sampler: SeededBatchSampler, num_workers: int | Literal["auto"], device: torch.device
+) -> dict[str, Any]:
+    """A DataLoader's options for whole batches.
 
-    ``auto`` is 0 when training on a CPU, else one less than the number of cores, but at most 8.
+    ``num_workers`` auto is 0 when training on a CPU, else one less than the number of cores, but at most 8.
     """
     if num_workers == "auto":
         num_workers = 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
-    if num_workers == 0:
-        return {"num_workers": 0}
-    # fork is unsafe once torch has started threads; forkserver is spawn with a shorter start-up
-    start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    return {"num_workers": num_workers, "persistent_workers": True, "multiprocessing_context": start_method}
+    options: dict[str, Any] = {"dataset": dataset, "batch_size": None, "sampler": sampler, "num_workers": num_workers}
+    options["pin_memory"] = device.type == "cuda" and not dataset.data.images.is_cuda
+    options["generator"] = torch.Generator()  # or the loader draws a base seed, unused here, from the global generator
+    if num_workers:
+        # fork is unsafe once torch has started threads; forkserver is spawn with a shorter start-up
+        start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        options |= {"persistent_workers": True, "multiprocessing_context": start_method}
+    return options
+
+
+def check_batch_size(batch_size: int, images: int) -> None:
+    """Raise a UserError if a batch is larger than the whole training set."""
+    if batch_size > images:
+        works = 2 ** int(math.log2(max(1, images / 8)))
+        raise UserError(f"`batch_size` {batch_size} is larger than the {images} training images; {works} works")
 
 
 def derive_seed(*numbers: int) -> int:

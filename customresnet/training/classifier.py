@@ -24,7 +24,7 @@ from customresnet.schedules.triangular import CycleMode
 from customresnet.training.lightning import can_fuse_optimizer, datamodule_of, is_fast_dev_run, is_tuning, seed_batch
 from customresnet.training.metrics import stage_metrics
 from customresnet.training.optimizer import build_optimizer
-from customresnet.training.options import OptimizerName, check_options, check_same_options, refuse_contradiction
+from customresnet.training.options import OptimizerName, check_options, check_same_data, check_same_options
 
 FAST_DEV_RUN_LR = 1e-3
 
@@ -201,8 +201,10 @@ class ImageClassifier(pl.LightningModule):
         for metric in self.metrics.modules():
             if isinstance(metric, Metric):
                 metric.reset()  # an earlier evaluation may leave inference tensors, which training cannot update
-        if stage == "fit" and self._data is not None:
-            self.preprocessing = self._data.preprocessing
+        if (data := self._data) and stage == "fit":
+            self.preprocessing = data.preprocessing
+        elif data and self.preprocessing:
+            data.adopt(self.preprocessing)
 
     @property
     def _data(self) -> CIFAR10DataModule | None:
@@ -237,9 +239,8 @@ class ImageClassifier(pl.LightningModule):
         trainer, data = self._attached_trainer, self._data
         self.preprocessing = Preprocessing.from_checkpoint(checkpoint)
         if data is not None:
-            for name in ("classes", "mean", "std", "image_size"):
-                parameter = f"the classes of `source` {data.source}" if name == "classes" else f"`{name}`"
-                refuse_contradiction(parameter, getattr(self.preprocessing, name), getattr(data.preprocessing, name))
+            data.adopt(self.preprocessing)
+            check_same_data(self.preprocessing, data.preprocessing)
         resumed = trainer is not None and trainer.state.fn == TrainerFn.FITTING
         check_same_options(checkpoint["hyper_parameters"], self.hparams, resumed=resumed)
         self._scheduled_steps = checkpoint.get("scheduled_steps")

@@ -47,11 +47,14 @@ def opening_lines(trainer: pl.Trainer, model: "ImageClassifier", datamodule: CIF
     parameters = sum(p.numel() for p in model.net.parameters())
     held_out = f", {datamodule.val_size:,} validation" if datamodule.val_size else ""
     reason = getattr(trainer, "precision_reason", "as given")
+    mirrored = datamodule.source == "digits" and datamodule.augment.flip
     return "\n".join(
         [
             f"network: {type(model.net).__name__}, {parameters:,} parameters",
             f"data: {datamodule.source}, {len(train):,} training{held_out} and {len(test):,} test images, "
             f"{len(train.classes)} classes",
+            *datamodule.notes,
+            *(["note: flips mirror the digits (augment.flip)"] if mirrored else []),
             f"training images: {datamodule.transforms(augment=True, device=device)}",
             f"test images: {datamodule.transforms(augment=False, device=device)}",
             f"device: {device_name(device)}; precision {trainer.precision} ({reason})",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal
 
+from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import network_spec
 from customresnet.runtime.errors import UserError
 from customresnet.schedules import POLICIES
@@ -76,6 +77,13 @@ def check_same_options(saved: Mapping[str, Any], own: Mapping[str, Any], *, resu
     for name in NETWORK_OPTIONS + (OPTIMIZER_OPTIONS if resumed else ()):
         if name in saved:
             refuse_contradiction(f"`{name}`", saved[name], own[name])
+
+
+def check_same_data(saved: Preprocessing, own: Preprocessing) -> None:
+    """Raise a UserError if a checkpoint was trained on other classes, or on images prepared in another way."""
+    for name in ("classes", "mean", "std", "image_size"):
+        parameter = f"the classes of `source` {own.source}" if name == "classes" else f"`{name}`"
+        refuse_contradiction(parameter, getattr(saved, name), getattr(own, name))
 
 
 def refuse_contradiction(parameter: str, saved: Any, own: Any) -> None:

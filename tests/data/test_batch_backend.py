@@ -16,7 +16,7 @@ from customresnet.data.transforms.policy import (
 )
 from customresnet.runtime.errors import UserError
 
-POLICY = Augmentation()
+POLICY = Augmentation().scaled(32)
 
 
 def batch_backend(policy: Augmentation = POLICY, size: int = 32) -> BatchBackend:
@@ -50,7 +50,7 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize(
     "policy",
     [
-        Augmentation(),
+        POLICY,
         Augmentation(pad=3, flip=0.3, cutout=5, cutout_p=0.4, border="replicate"),
         Augmentation(pad=0, flip=1.0, cutout=32),
         Augmentation(pad=7, flip=0, cutout=0),

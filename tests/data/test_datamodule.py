@@ -7,15 +7,19 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, DistributedSampler
 
 from customresnet import Augmentation, CIFAR10DataModule, ImageClassifier, Trainer
-from customresnet.data.batches import Batch, InMemoryDataset, SeededBatchSampler
+from customresnet.data import sources
+from customresnet.data.batches import Batch, InMemoryDataset, SeededBatchSampler, check_batch_size
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.batch_backend import BatchBackend
-from customresnet.data.transforms.policy import ColorJitter, ShiftScaleRotate
+from customresnet.data.transforms.policy import CIFAR10_MEAN, CIFAR10_STD, ColorJitter, ShiftScaleRotate
+from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.data.transforms.selection import select_backend
 from customresnet.runtime.errors import UserError
+from tests.conftest import make_tree
 
 
 def digits(**options) -> CIFAR10DataModule:
@@ -280,6 +284,63 @@ def test_without_held_out_images_the_test_images_are_evaluated():
     assert served(module.val_dataloader()) is module.test_images
 
 
+def folder(root: Path, **options) -> CIFAR10DataModule:
+    return CIFAR10DataModule("folder", root, **{"batch_size": 4, "seed": 0, **options})
+
+
+def test_validation_images_of_a_folder_are_held_out(tmp_path):
+    tree = make_tree(tmp_path / "tree", splits=("train", "valid", "test"), each=5)
+    module = folder(tree)
+    assert module.count_training_images() == 15
+    module.setup("fit")
+    assert [len(part) for part in (module.train_images, served(module.val_dataloader()), module.test_images)] == [
+        15
+    ] * 3
+    assert torch.equal(served(module.val_dataloader()).images, sources.load("folder", tree, "val").images)
+    assert module.val_size == 15
+    assert CIFAR10DataModule(**module.hparams).hparams == module.hparams  # holds what was given
+    only_validated = folder(tree, train_size=6)
+    only_validated.setup("validate")
+    assert torch.equal(served(only_validated.val_dataloader()).images, served(module.val_dataloader()).images)
+    with pytest.raises(UserError, match=r'call setup\("fit"\) first'):
+        only_validated.train_dataloader()
+    only_validated.setup("fit")
+    assert len(only_validated.train_images) == only_validated.count_training_images() == 6
+    with pytest.raises(UserError, match="`val_size` 6: `root` has 15 validation images of its own"):
+        folder(tree, val_size=6).setup("fit")
+
+
+def test_test_share_gives_each_seed_the_same_test_images(tmp_path):
+    tree = make_tree(tmp_path / "tree", splits=("all",), each=10)
+    first, second = (folder(tree, test_share=0.2, val_size=6, seed=seed) for seed in (0, 1))
+    for module in (first, second):
+        module.setup("fit")
+        assert [len(part) for part in (module.train_images, served(module.val_dataloader()), module.test_images)] == [
+            18,
+            6,
+            6,
+        ]
+        assert module.count_training_images() == 18
+    assert torch.equal(first.test_images.images, second.test_images.images)
+    assert not torch.equal(served(first.val_dataloader()).images, served(second.val_dataloader()).images)
+
+
+@pytest.mark.parametrize(("options", "parts"), [({"val_size": 6}, 1), ({"train_size": 6}, 1), ({"val_size": 3}, 2)])
+def test_a_class_with_one_image_cannot_be_split(tmp_path, options, parts):
+    tree = make_tree(tmp_path / "tree", each=8)
+    for number in range(parts, 8):
+        (tree / f"train/owl/{number}.png").unlink()
+    module = folder(tree, **options)
+    if parts == 2:
+        module.setup("fit")
+        assert module.train_images.labels.bincount().min() >= 1
+        return
+    (option, size), *_ = options.items()
+    message = f"`{option}` {size} needs at least 2 training images of each class; there is only 1 of owl"
+    with pytest.raises(UserError, match=message):
+        module.setup("fit")
+
+
 @pytest.mark.parametrize(
     ("stage", "val_size", "has_training_images"),
     [(None, 0, True), ("fit", 0, True), ("validate", 200, True), ("validate", 0, False), ("test", 200, False)],
@@ -307,7 +368,8 @@ def test_images_that_have_not_been_read_raise():
     ("options", "message"),
     [
         ({"batch_size": 0}, "`batch_size` must be at least 1; received 0"),
-        ({"batch_size": 1438}, "`batch_size` 1438 is larger than the 1437 training images"),
+        ({"batch_size": 1438}, "`batch_size` 1438 is larger than the 1437 training images; 128 works"),
+        ({"test_share": 0.2}, "`test_share` 0.2 is an option of `source` folder; received `source` digits"),
         ({"val_size": -1}, "`val_size` must be at least 0; received -1"),
         ({"val_size": 1437}, "`val_size` 1437 does not fit the 1437 training images"),
         ({"val_size": 5}, "choose from 10 to 1427, or 0"),
@@ -343,6 +405,80 @@ def test_images_that_have_not_been_read_raise():
 def test_an_invalid_option_raises(options, message):
     with pytest.raises(UserError, match=message):
         digits(**options)
+
+
+@pytest.mark.parametrize("images", [1, 7, 8, 108, 5000])
+def test_the_batch_size_that_an_error_suggests_works(images):
+    with pytest.raises(UserError) as error:
+        check_batch_size(images + 1, images)
+    suggested = int(str(error.value).split()[-2])
+    check_batch_size(suggested, images)
+
+
+# -------------------------------------------------------------------------------------------------------- normalization
+
+
+def test_the_constants_of_a_folder_are_those_of_its_training_images(tmp_path):
+    tree = make_tree(tmp_path / "tree", each=6)
+    for file in (tree / "test").rglob("*.png"):
+        Image.new("RGB", (32, 32), "white").save(file)
+    module = folder(tree, val_size=3)
+    module.setup("fit")
+    pixels = module.train_images.images.double() / 255
+    assert module.mean == pytest.approx(pixels.mean((0, 1, 2)).tolist(), abs=5e-5)
+    assert module.std == pytest.approx(pixels.std((0, 1, 2), correction=0).tolist(), abs=5e-5)
+    assert "normalization: mean and std computed from the training images" in module.notes
+    tested = folder(tree, val_size=3)
+    tested.setup("test")
+    assert (tested.mean, tested.std) == (module.mean, module.std)
+    given = folder(tree, mean=(0.1, 0.2, 0.3))
+    given.setup("fit")
+    assert given.mean == (0.1, 0.2, 0.3)
+    assert "normalization: std computed from the training images" in given.notes
+    assert given.hparams["std"] == "auto"
+
+
+def test_auto_computes_the_constants_of_any_source_and_a_constant_channel_is_allowed(tmp_path):
+    module = digits(mean="auto")
+    assert module.mean == pytest.approx([float(module.train_images.images.double().mean() / 255)] * 3, abs=5e-5)
+    assert module.std == CIFAR10_STD
+    assert digits().mean == CIFAR10_MEAN
+    tree = make_tree(tmp_path / "tree")
+    for file in tree.rglob("*.png"):
+        Image.new("RGB", (32, 32), (0, 255, 9)).save(file)
+    flat = folder(tree)
+    flat.setup("fit")
+    images, _ = next(iter(flat.test_dataloader()))
+    assert images.isfinite().all()
+    assert images.abs().max() < 0.1
+
+
+def test_a_checkpoint_gives_constants_and_the_order_of_the_classes(tmp_path):
+    tree = make_tree(tmp_path / "tree", classes=("2", "10"))
+    module = folder(tree, std=(0.5, 0.5, 0.5))
+    module.setup("fit")
+    assert module.train_images.classes == ("2", "10")
+    own, labels = module.mean, module.test_images.labels
+    old = Preprocessing(("10", "2"), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 32, "folder")
+    module.adopt(old)
+    assert (module.mean, module.std) == (old.mean, (0.5, 0.5, 0.5))
+    assert module.preprocessing.classes == old.classes
+    assert torch.equal(module.test_images.labels, 1 - labels)
+    module.setup("fit")
+    assert module.mean == own
+
+
+@pytest.mark.parametrize(("size", "pad", "hole"), [(32, 4, 8), (64, 8, 16), (48, 6, 12)])
+def test_pad_and_cutout_scale_with_the_image_unless_given(size, pad, hole):
+    for engine in ("albumentations", "batch"):
+        module = digits(image_size=size, engine=engine, augment=Augmentation(flip=0), batch_size=64)
+        assert (module.augment.pad, module.augment.cutout) == (pad, hole)
+        images, _ = next(iter(module.train_dataloader()))
+        assert (images == 0).all(1).sum((1, 2)).tolist() == [hole * hole] * 64
+        assert f"Pad {pad} (to {size + 2 * pad}x" in str(module.transforms(augment=True))
+        given = digits(image_size=size, engine=engine, augment=Augmentation(pad=2, cutout=3))
+        assert "Pad 2" in str(given.transforms(augment=True))
+        assert "Cutout 3x3" in str(given.transforms(augment=True))
 
 
 def test_its_hyperparameters_are_plain_and_build_it_again(tmp_path):

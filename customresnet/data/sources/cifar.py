@@ -26,6 +26,7 @@ squirrel streetcar sunflower sweet_pepper table tank telephone television tiger 
 wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100_CLASSES = tuple(CIFAR100_NAMES.split())
+CLASSES = {"cifar10": CIFAR10_CLASSES, "cifar100": CIFAR100_CLASSES}
 SIZES: dict[Split, int] = {"train": 50_000, "test": 10_000}
 DEFAULT_ROOT = Path("data")
 
@@ -69,8 +70,7 @@ def load_cifar(source: CIFARName, root: Path | None, split: Split) -> LabelledIm
         raise UserError(f"{_name(source)} is not in `root` {folder}; call prepare_data() first to download it")
     # torchvision returns a transposed view, but batches are gathered pixel by pixel
     images = torch.from_numpy(np.ascontiguousarray(dataset.data))
-    classes = CIFAR10_CLASSES if source == "cifar10" else CIFAR100_CLASSES
-    return LabelledImages(images, torch.tensor(dataset.targets), classes)
+    return LabelledImages(images, torch.tensor(dataset.targets), CLASSES[source])
 
 
 def _read(source: CIFARName, folder: Path, split: Split) -> "CIFAR10 | None":

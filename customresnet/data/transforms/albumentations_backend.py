@@ -41,7 +41,7 @@ class AlbumentationsBackend:
     """
 
     def __init__(self, augmentation: Augmentation, mean: Channels, std: Channels, image_size: int) -> None:
-        self.augmentation, self.mean, self.std, self.image_size = augmentation, mean, std, image_size
+        self.augmentation, self.mean, self.std, self.image_size = augmentation.scaled(image_size), mean, std, image_size
         self._compose: Compose | None = None
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:

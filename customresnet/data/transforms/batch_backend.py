@@ -33,12 +33,10 @@ class BatchBackend:
     """
 
     def __init__(self, augmentation: Augmentation, mean: Channels, std: Channels, image_size: int) -> None:
-        self.augmentation, self.mean, self.std, self.image_size = augmentation, mean, std, image_size
+        self.augmentation, self.mean, self.std, self.image_size = augmentation.scaled(image_size), mean, std, image_size
+        self._pad, self._cutout = self.augmentation.pad or 0, self.augmentation.cutout or 0
         self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
-        for name, p in unsupported_steps(augmentation).items():
-            raise UserError(
-                f"`engine` batch does not support `augment.{name}`; received {p:g}: pass `engine` albumentations"
-            )
+        refuse_unsupported(augmentation)
 
     def __call__(self, images: Tensor, indices: Tensor, epoch_seed: int) -> Tensor:
         """Prepare a batch with random parameters: see ``make_params`` and ``apply``."""
@@ -59,12 +57,12 @@ class BatchBackend:
             return (uniform(stream) * limit).long()
 
         return AugmentParams(
-            top=below(2 * a.pad + 1, 0),
-            left=below(2 * a.pad + 1, 1),
+            top=below(2 * self._pad + 1, 0),
+            left=below(2 * self._pad + 1, 1),
             flip=uniform(2) < a.flip,
-            cut=uniform(3) < (a.cutout_p if a.cutout else 0.0),
-            hole_top=below(size - a.cutout + 1, 4),
-            hole_left=below(size - a.cutout + 1, 5),
+            cut=uniform(3) < (a.cutout_p if self._cutout else 0.0),
+            hole_top=below(size - self._cutout + 1, 4),
+            hole_left=below(size - self._cutout + 1, 5),
         )
 
     def apply(self, images: Tensor, indices: Tensor, params: AugmentParams) -> Tensor:
@@ -80,17 +78,17 @@ class BatchBackend:
         """
         a, size = self.augmentation, self.image_size
         position = torch.arange(size, device=images.device)
-        rows = self._unpad(position + params.top[:, None] - a.pad)  # (N, H)
+        rows = self._unpad(position + params.top[:, None] - self._pad)  # (N, H)
         columns = torch.where(params.flip[:, None], size - 1 - position, position)
-        columns = self._unpad(columns + params.left[:, None] - a.pad)  # (N, W)
+        columns = self._unpad(columns + params.left[:, None] - self._pad)  # (N, W)
         # a single gather of pixels selects, crops and flips the images
         flat = (indices[:, None] * size + rows)[:, :, None] * size + columns[:, None, :]
         pixels = images.view(-1, 3).index_select(0, flat.view(-1))
         scale, shift = self._scale_and_shift(images.device)
         # by row: adding vectors of 3 floats, one per pixel, is slow
         prepared = torch.addcmul(shift, pixels.view(-1, 3 * size).float(), scale)
-        if a.cutout and a.cutout_p:
-            side = torch.arange(a.cutout, device=images.device)
+        if self._cutout and a.cutout_p:
+            side = torch.arange(self._cutout, device=images.device)
             number = torch.arange(len(indices), device=images.device)
             hole_rows = (number * size + params.hole_top)[:, None] + side  # (N, cutout), counted over the whole batch
             holes = hole_rows[:, :, None] * size + (params.hole_left[:, None] + side)[:, None, :]
@@ -112,6 +110,14 @@ class BatchBackend:
         if self.augmentation.border == "replicate":
             return position.clamp(0, last)
         return last - (last - position.abs()).abs()
+
+
+def refuse_unsupported(augmentation: Augmentation) -> None:
+    """Raise a UserError for a step that BatchBackend does not support."""
+    for name, p in unsupported_steps(augmentation).items():
+        raise UserError(
+            f"`engine` batch does not support `augment.{name}`; received {p:g}: pass `engine` albumentations"
+        )
 
 
 def unsupported_steps(augmentation: Augmentation) -> dict[str, float]:

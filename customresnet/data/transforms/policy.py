@@ -1,6 +1,6 @@
 """The augmentation policy and the normalization constants."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -57,9 +57,10 @@ class Augmentation:
     """How training images are augmented. 0 turns a step off.
 
     Args:
-        pad: Pixels added on each side before a random crop to the original size.
+        pad: Pixels added on each side before a random crop to the original size. Default: 4/32 of the image's side.
         flip: Probability of a horizontal flip.
-        cutout: Side in pixels of a square hole, entirely inside the image, filled with the mean color.
+        cutout: Side in pixels of a square hole, entirely inside the image, filled with the mean color. Default: 8/32 of
+            the image's side.
         cutout_p: Probability of the hole.
         border: What fills the padding: the mirrored image (reflect_101) or its edge pixels (replicate).
         shift_scale_rotate: Random shift, scale and rotation, after the flip.
@@ -67,9 +68,9 @@ class Augmentation:
         gray: Probability of converting to grayscale.
     """
 
-    pad: int = 4
+    pad: int | None = None
     flip: float = 0.5
-    cutout: int = 8
+    cutout: int | None = None
     cutout_p: float = 1.0
     border: Border = "reflect_101"
     shift_scale_rotate: ShiftScaleRotate = ShiftScaleRotate()
@@ -82,13 +83,19 @@ class Augmentation:
         parts = {"shift_scale_rotate": ShiftScaleRotate, "color_jitter": ColorJitter}
         return cls(**{name: parts[name](**value) if name in parts else value for name, value in config.items()})
 
+    def scaled(self, image_size: int) -> "Augmentation":
+        """The policy for images of ``image_size`` pixels a side, with the values of pad and cutout."""
+        pad = round(image_size * 4 / 32) if self.pad is None else self.pad
+        cutout = round(image_size * 8 / 32) if self.cutout is None else self.cutout
+        return replace(self, pad=pad, cutout=cutout)
+
     def check(self, image_size: int) -> None:
         """Raise a UserError if a value is out of range for images of ``image_size`` pixels a side."""
         geometry, colors = self.shift_scale_rotate, self.color_jitter
         limits = {
-            "pad": (self.pad, image_size - 1, " pixels"),
+            "pad": (self.pad or 0, image_size - 1, " pixels"),
             "flip": (self.flip, 1, ""),
-            "cutout": (self.cutout, image_size, " pixels"),
+            "cutout": (self.cutout or 0, image_size, " pixels"),
             "cutout_p": (self.cutout_p, 1, ""),
             "shift_scale_rotate.shift": (geometry.shift, 1, ""),
             "shift_scale_rotate.scale": (geometry.scale, 0.99, ""),
