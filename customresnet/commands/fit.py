@@ -38,7 +38,6 @@ from customresnet.training.run import (
     read_images,
     refuse_callbacks,
     require_own_processes,
-    require_single_device,
     resume_run,
     start_run,
 )
@@ -94,8 +93,6 @@ def fit(
     recorder.reset()
     checkpoint = resume_run(trainer, ckpt_path) if ckpt_path else None
     unknown = checkpoint is None and None in (model.hparams["lr_max"], model.hparams["lr_min"])
-    if unknown and not is_fast_dev_run(trainer):
-        require_single_device(trainer, "the LR range test")
 
     read_images(datamodule)
     planned_steps = check_run(trainer, model, datamodule, resumed=checkpoint is not None)
@@ -103,7 +100,7 @@ def fit(
         start_run(trainer, model, datamodule)
         if unknown and is_fast_dev_run(trainer):
             announce(trainer, f"fast_dev_run: no LR range test, constant LR {FAST_DEV_RUN_LR:g}")
-        elif unknown:
+        elif unknown and trainer.is_global_zero:  # the other processes get its bounds when training starts
             try:
                 find_bounds(trainer, model, datamodule, lr_find).set_missing_bounds(model)
             except SystemExit as stop:

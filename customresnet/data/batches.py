@@ -42,7 +42,7 @@ class SeededBatchSampler(DistributedSampler[BatchIndices]):
 
     Args:
         size: Number of images.
-        batch_size: Images per batch; the last batch may be smaller.
+        batch_size: Images per batch of this process; the last batch may be smaller.
         seed: Seed of the order and of the batches' seeds.
         shuffle: Draw a new order each epoch. A few images may then repeat, so that all processes get the same number.
             Otherwise every image appears once, in order.
@@ -114,6 +114,19 @@ class TrainingLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Load nothing."""
+
+
+def batch_size_per_process(batch_size: int, processes: int) -> int:
+    """The share of one of several processes in a batch.
+
+    Raises:
+        UserError: The batch cannot be divided equally.
+    """
+    if batch_size % processes:
+        fitting = [max(1, batch_size // processes) * processes, (batch_size // processes + 1) * processes]
+        values = " or ".join(str(value) for value in dict.fromkeys(fitting))
+        raise UserError(f"`batch_size` {batch_size} cannot be divided among {processes} processes; use {values}")
+    return batch_size // processes
 
 
 def loader_options(

@@ -17,6 +17,7 @@ from customresnet.data.batches import (
     InMemoryDataset,
     SeededBatchSampler,
     TrainingLoader,
+    batch_size_per_process,
     check_batch_size,
     loader_options,
 )
@@ -39,7 +40,7 @@ class CIFAR10DataModule(pl.LightningDataModule):
             which has a folder for each class, in train/ and test/ (docs/own-network.md); digits are scikit-learn's.
             Default: the checkpoint's, else cifar10.
         root: Folder of the CIFAR archive (default: data), or the directory or .zip that source folder reads.
-        batch_size: Images per optimizer step and process.
+        batch_size: Images per optimizer step, of all processes together.
         num_workers: Worker processes that load data. auto is 0 on a CPU, where workers would compete with training.
         val_size: Training images held out for validation, stratified by class. 0 evaluates on the test set, unless a
             folder has validation images of its own besides its test images: those are held out.
@@ -226,9 +227,8 @@ class CIFAR10DataModule(pl.LightningDataModule):
         if isinstance(backend, BatchBackend):
             data, num_workers = self._copy_to(device, data), 0
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = SeededBatchSampler(
-            len(data), self.batch_size, self.seed, shuffle=augment, rank=rank, world_size=world_size
-        )
+        own = batch_size_per_process(self.batch_size, world_size)
+        sampler = SeededBatchSampler(len(data), own, self.seed, shuffle=augment, rank=rank, world_size=world_size)
         return loader_options(InMemoryDataset(data, backend), sampler, num_workers, device)
 
     @property

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from customresnet.data.batches import derive_seed
+from customresnet.data.batches import batch_size_per_process, derive_seed
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runtime.errors import UserError
 
@@ -57,8 +57,8 @@ def can_fuse_optimizer(module: pl.LightningModule) -> bool:
 
 
 def count_batches(images: int, batch_size: int, limit: int | float | None, processes: int) -> int:
-    """Batches of ``images`` per process, given a `limit_*_batches` (1.0 means all, 1 means one)."""
-    whole = math.ceil(math.ceil(images / processes) / batch_size)
+    """Batches of ``images``, given a `limit_*_batches` (1.0 means all, 1 means one)."""
+    whole = math.ceil(math.ceil(images / processes) / batch_size_per_process(batch_size, processes))
     if limit is None:
         return whole
     return min(whole, limit) if isinstance(limit, int) else int(whole * limit)
@@ -66,7 +66,7 @@ def count_batches(images: int, batch_size: int, limit: int | float | None, proce
 
 def count_evaluated(images: int, batch_size: int, limit: int | float | None, processes: int) -> int:
     """How many of ``images`` an evaluation covers, given a `limit_*_batches`."""
-    return min(images, count_batches(images, batch_size, limit, processes) * batch_size * processes)
+    return min(images, count_batches(images, batch_size, limit, processes) * batch_size)
 
 
 def steps_per_epoch(trainer: pl.Trainer, images: int, batch_size: int) -> int:

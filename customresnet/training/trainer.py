@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins import Precision
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from customresnet.runs.folders import LAST
@@ -134,6 +135,7 @@ def probe_trainer(**options: Any) -> Iterator[pl.Trainer]:
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=scratch,
+            plugins=[LightningEnvironment()],  # not torchrun's, whose processes are as many as the run's
             **{"accelerator": "cpu", "devices": 1, **options},
         )
 

@@ -65,7 +65,6 @@ from tests.conftest import BOUNDS, SMALL, make_tree, one_line
         (["fit", "--config", "demo", "--ckpt_path", "last"], ["--ckpt_path last: no unfinished run", "demo"]),
         (["fit", *SMALL, *BOUNDS, "--trainer.default_root_dir", "a_file/x"], ["cannot write", "a_file/x"]),
         (["schedule", "--trainer.default_root_dir", "a_file/x"], ["cannot write", "a_file/x"]),
-        (["fit", *SMALL, "--trainer.accelerator", "cpu", "--trainer.devices", "2"], ["one device; received 2"]),
         (["lr-find", *SMALL, "--trainer.accelerator", "cpu", "--trainer.devices", "2"], ["one device; received 2"]),
         (["schedule", "--model.policy", "nope"], ["--model.policy", "'one_cycle', 'triangular'", "received nope"]),
         (

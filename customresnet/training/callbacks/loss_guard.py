@@ -16,7 +16,7 @@ from customresnet.training.messages import announce
 EXPLODED = 1000
 """A loss of more than this many times that of chance, ln(classes), has exploded."""
 READ_EVERY = 25
-"""Batches between two readings of the loss from a GPU, each of which waits for the device."""
+"""Batches between two readings of the loss on a GPU or in several processes, each of which makes them wait."""
 FILE = "diverged_batch.pt"
 
 
@@ -42,14 +42,17 @@ class LossGuard(pl.Callback):
         self.batch_idx, self.loss = (
             torch.where(first, new, old) for new, old in ((batch_idx, self.batch_idx), (loss, self.loss))
         )
-        if loss.device.type == "cpu" or batch_idx % READ_EVERY == 0 or trainer.is_last_batch:
+        every = 1 if loss.device.type == "cpu" and trainer.world_size == 1 else READ_EVERY
+        if batch_idx % every == 0 or trainer.is_last_batch:
             self._stop_if_diverged(trainer)
 
     def _stop_if_diverged(self, trainer: pl.Trainer) -> None:
         batch_idx = int(self.batch_idx)
-        if batch_idx < 0 or trainer.should_stop:
+        if trainer.should_stop or not trainer.strategy.reduce_boolean_decision(batch_idx >= 0, all=False):
             return
-        trainer.should_stop = self.diverged = True
+        trainer.should_stop = self.diverged = True  # in every process
+        if batch_idx < 0:
+            return
         where = f"batch {batch_idx + 1} of epoch {trainer.current_epoch + 1}"
         rate = f"LR {trainer.optimizers[0].param_groups[0]['lr']:.2e}"
         saved = save_batch(trainer, batch_idx)

@@ -87,6 +87,11 @@ class RunRecorder(pl.Callback):
     def state_key(self) -> str:
         return "RunLog"  # its former name, which older checkpoints contain
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and isinstance(pl_module, ImageClassifier):  # the first process found the learning rates
+            bounds = [pl_module.hparams[name] for name in ("lr_max", "lr_min")]
+            pl_module.hparams["lr_max"], pl_module.hparams["lr_min"] = trainer.strategy.broadcast(bounds)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pl_module.log_training = False  # type: ignore[assignment]  # see _log_training
 
@@ -160,6 +165,8 @@ class RunRecorder(pl.Callback):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         what = {KeyboardInterrupt: "interrupted", SIGTERMException: "terminated"}.get(type(exception), "failed")
+        for dead in dead_processes(trainer):
+            announce(trainer, dead)
         kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
         checkpoint = last_checkpoint_path(trainer)
         if checkpoint is None or not checkpoint.is_file():
@@ -169,6 +176,13 @@ class RunRecorder(pl.Callback):
         if what == "terminated":
             kept = f"all {trainer.global_step} steps are kept"
         announce(trainer, f"{what}: {kept}; resume with: fit --ckpt_path {run}")
+
+
+def dead_processes(trainer: pl.Trainer) -> list[str]:
+    """A sentence about each process of this run that has failed; torchrun reports those that it started itself."""
+    codes = {i + 1: process.poll() for i, process in enumerate(getattr(trainer.strategy.launcher, "procs", []))}
+    reasons = {rank: f"signal {-code}" if code < 0 else f"exit code {code}" for rank, code in codes.items() if code}
+    return [f"the process of rank {trainer.global_rank + rank} ended with {reason}" for rank, reason in reasons.items()]
 
 
 def show_start(writer: Any, model: Any, datamodule: CIFAR10DataModule) -> None:

@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.optim import Optimizer
 
-from customresnet.data.batches import Batch
+from customresnet.data.batches import Batch, batch_size_per_process
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runs.files import write_lr_find
 from customresnet.runtime.errors import UserError
@@ -71,11 +71,13 @@ def run_lr_range_test(
     model: ImageClassifier,
     datamodule: CIFAR10DataModule,
     test: LRRangeTest,
+    processes: int = 1,
     **options: Any,
 ) -> LRRangeResult:
     """Run the test with Lightning's Tuner on a copy of the model, so that the model does not change.
 
-    ``options`` are those of the probe's Trainer (``shared_options``).
+    A step has the whole batch of a run on ``processes`` processes, their shares one after another. ``options`` are
+    those of the probe's Trainer (``shared_options``).
 
     Raises:
         UserError: No bounds can be chosen from the curve; the message says what to pass.
@@ -83,20 +85,26 @@ def run_lr_range_test(
     test.check()
     probe = RangeTestProbe(model)
     datamodule.setup("fit")
-    images = test.steps * options.get("accumulate_grad_batches", 1) * datamodule.batch_size
+    whole = datamodule.batch_size
+    options["accumulate_grad_batches"] = processes * options.get("accumulate_grad_batches", 1)
+    datamodule.batch_size = batch_size_per_process(whole, processes)
+    images = test.steps * options["accumulate_grad_batches"] * datamodule.batch_size
     # the Tuner stops at max_epochs, and small data sets need several epochs
     epochs = math.ceil(images / len(datamodule.train_images)) + 1
     # in a log file, the Tuner's progress bar would add a line for every step
     quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
-    with probe_trainer(max_epochs=epochs, **options) as trainer, quiet, sigterm_as_exception():
-        Tuner(trainer).lr_find(
-            probe,
-            datamodule=datamodule,
-            min_lr=test.min,
-            max_lr=test.max,
-            num_training=test.steps,
-            update_attr=False,  # this project has its own rules
-        )
+    try:
+        with probe_trainer(max_epochs=epochs, **options) as trainer, quiet, sigterm_as_exception():
+            Tuner(trainer).lr_find(
+                probe,
+                datamodule=datamodule,
+                min_lr=test.min,
+                max_lr=test.max,
+                num_training=test.steps,
+                update_attr=False,  # this project has its own rules
+            )
+    finally:
+        datamodule.batch_size = whole
     lrs, losses = probe.curve()
     finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
     diverged = finite < len(losses) or losses[-1] > 2 * initial_loss(losses)
@@ -128,7 +136,7 @@ def find_bounds(
 ) -> LRRangeResult:
     """Run the LR range test, and write lr_find.json and lr_find.png into the log folder."""
     announce(trainer, f"LR range test: {test.steps} steps, LR {test.min:g} to {test.max:g}")
-    result = run_lr_range_test(model, datamodule, test, **shared_options(trainer))
+    result = run_lr_range_test(model, datamodule, test, trainer.world_size, **shared_options(trainer))
     found = ", ".join(f"{name} {lr:.2e}" for name, lr in result.candidates.items())
     chosen = test.choose if result.candidates else "fallback"
     announce(trainer, f"LRMAX {result.lr_max:.2e} ({chosen}), LRMIN {result.lr_min:.2e}; candidates: {found or 'none'}")
