@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit demo lr-find report tensorboard bench test lint format lock
+.PHONY: help setup fit demo lr-find report tensorboard bench faults test lint format lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ tensorboard: $(STAMP) ## Show the curves of all runs in TensorBoard
 
 bench: $(STAMP) ## Compare training speed with other loops and the machine's limit (QUICK=1 for a short run)
 	$(VENV)/bin/python -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
+
+faults: $(STAMP) ## Kill short runs at random instants, and check that they resume to the same end
+	$(VENV)/bin/python -m experiments.faults $(ARGS)
 
 test: $(STAMP) ## Run the test suite
 	$(VENV)/bin/python -m pytest $(ARGS)

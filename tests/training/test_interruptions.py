@@ -48,16 +48,15 @@ class Raise(pl.Callback):
             raise KeyboardInterrupt
 
 
-def fit(root: Path, *callbacks: pl.Callback, **options: Any) -> dict[str, torch.Tensor]:
-    """Train two epochs of five steps on the digits; return the network's weights."""
+def fit(root: Path, *callbacks: pl.Callback, epochs: int = 2, max_time: Any = None, **options: Any) -> Any:
+    """Train epochs of five steps on the digits; return the network's weights."""
     torch.manual_seed(0)
     data = CIFAR10DataModule(
         source="digits", batch_size=128, train_size=600, seed=0, engine=options.pop("engine", "batch")
     )
     model = ImageClassifier(width=4, dropout=0.1, lr_max=options.pop("lr_max", 3e-3), lr_min=1e-4)
-    trainer = Trainer(
-        callbacks=list(callbacks), max_epochs=2, enable_progress_bar=False, default_root_dir=str(root), run_name="demo"
-    )
+    shared = {"enable_progress_bar": False, "default_root_dir": str(root), "run_name": "demo"}
+    trainer = Trainer(callbacks=list(callbacks), max_epochs=epochs, max_time=max_time, **shared)
     customresnet.fit(model, data, trainer, report=False, **options)
     return {name: tensor.clone() for name, tensor in model.net.state_dict().items()}
 
@@ -91,6 +90,20 @@ def test_a_run_interrupted_in_its_first_epoch_resumes_from_its_start(tmp_path, w
     assert torch.load(tmp_path / RUN / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 0
     assert equal(fit(tmp_path, ckpt_path="last"), whole[0])
     assert (tmp_path / RUN / "epochs.csv").read_text() == whole[1]
+
+
+def test_ten_pieces_of_a_job_equal_one_run(tmp_path):
+    """Every piece ends by its time limit, after an epoch, or by SIGTERM, within one."""
+    one = fit(tmp_path / "one", epochs=8)
+    for number in range(9):
+        if number % 2:
+            fit(tmp_path, epochs=8, max_time={"milliseconds": 1}, auto_resume=True)
+        else:
+            with pytest.raises(SystemExit):
+                fit(tmp_path, Terminate(4 * number + 2), epochs=8, auto_resume=True)
+    assert equal(fit(tmp_path, epochs=8, auto_resume=True), one)
+    record = tmp_path / RUN / "epochs.csv"
+    assert record.read_text() == (tmp_path / "one" / RUN / "epochs.csv").read_text()
 
 
 def test_a_run_killed_after_its_last_epoch_is_completed_without_training(tmp_path, whole):
