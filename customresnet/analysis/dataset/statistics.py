@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from torch import Tensor
 
 from customresnet.analysis.page import Section
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.labelled_images import LabelledImages
+from customresnet.data.transforms.normalization import mean_and_std, pixel_counts
 from customresnet.runtime.pictures import name_ticks, numbered
 
 MOST_BARS = 40
@@ -61,23 +61,12 @@ def _size(images: LabelledImages) -> str:
     return f"{images.images.shape[2]}x{images.images.shape[1]}"
 
 
-def pixel_counts(images: Tensor) -> np.ndarray:
-    """The histogram of each channel: ``(N, H, W, 3)`` uint8 -> ``(3, 256)``."""
-    counts = np.zeros((3, 256), dtype=np.int64)
-    for part in images.split(1000):  # bincount takes 8 bytes per pixel
-        for channel in range(3):
-            counts[channel] += np.bincount(part[..., channel].numpy().ravel(), minlength=256)
-    return counts
-
-
 def pixel_statistics(data: CIFAR10DataModule) -> Section:
     """Mean and standard deviation of the training images, compared with the constants that normalize them."""
     counts = pixel_counts(data.train_images.images)
     levels = np.arange(256) / 255
     shares = counts / counts.sum(1, keepdims=True)
-    mean = shares @ levels
-    std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
-    measured = {"mean": mean.tolist(), "std": std.tolist()}
+    measured = dict(zip(("mean", "std"), mean_and_std(counts), strict=True))
     used = {"mean": list(data.mean), "std": list(data.std)}
     table: list[dict[str, str]] = [{"channel": channel} for channel in CHANNELS]
     for name in measured:

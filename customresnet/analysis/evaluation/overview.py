@@ -31,6 +31,8 @@ def overview(
         )
     text += _compared(correct, images, checkpoint, result)
     facts = _recipe(checkpoint, config) | _measured(result)
+    if "val/acc" in result and not config.get("data", {}).get("val_size"):
+        facts["held out"] = "the validation images of the data set"
     numbers = {
         "correct": correct,
         "images": images,
