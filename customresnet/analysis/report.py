@@ -79,6 +79,7 @@ def write_report(path: Path, images: LabelledImages, gallery: Gallery = Gallery(
     output = output or folder / ("report" if path.name == LAST else f"report_{path.stem}")
     files.make_folder(output, "`output`")
     prep = Preprocessing.from_checkpoint(checkpoint)
+    images = images.in_order_of(prep.classes)
     if images.classes != prep.classes:
         raise UserError(
             f"`source`: the images have the classes {few(images.classes)}, the checkpoint {few(prep.classes)}"

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from customresnet.analysis.evaluation.predictions import DataOptions
 from customresnet.analysis.report import Gallery, write_report
-from customresnet.data import sources
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.runs.checkpoint import read_checkpoint
 from customresnet.runs.folders import find_checkpoint
@@ -28,6 +27,5 @@ def report(
     path = find_checkpoint(ckpt_path, Path("."))
     checkpoint = read_checkpoint(path)
     prep = Preprocessing.from_checkpoint(checkpoint)
-    source, root = data.locate(prep, RunRecord.beside(path, checkpoint).config)
-    sources.download(source, root)
-    return write_report(path, sources.load(source, root, "test", prep.image_size), gallery, output)
+    images = data.of_run(prep, RunRecord.beside(path, checkpoint).config).load(prep.image_size)
+    return write_report(path, images, gallery, output)

@@ -22,7 +22,7 @@ def percent(share: float | None, decimals: int = 2) -> str:
     return UNKNOWN if share is None or math.isnan(share) else f"{share:.{decimals}%}"
 
 
-def listed(names: list[str], limit: int = 3) -> str:
+def listed(names: Sequence[str], limit: int = 3) -> str:
     """The first names, and how many there are more: ``a, b, c and 9 more``."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -170,6 +170,36 @@ def test_the_images_are_read_from_where_the_run_read_them(run, monkeypatch):
     assert run("report", "--ckpt_path", folder, "--data.root", "moved", "--gallery.images", "0").code == 0
 
 
+def test_a_run_on_a_folder_without_a_split_is_tested_on_the_same_images(run):
+    make_tree(Path("tree"), each=20)
+    words = ["--data.source", "folder", "--data.root", "tree/train", "--data.test_share", "0.3"]
+    words += ["--data.batch_size", "14", "--model.width", "4"]
+    for _ in range(2):
+        assert run("fit", *words, *BOUNDS, "--trainer.max_epochs", "1", "--report", "false").code == 0
+    folder = Path("lightning_logs/customresnet/version_0")
+    outcome = run("report", "--ckpt_path", str(folder), "--gallery.images", "0")
+    assert outcome.code == 0, outcome.err
+    result, overview = read_json(folder / "result.json"), read_json(folder / "report/overview.json")
+    assert (overview["correct"], overview["images"]) == (result["test/correct"], 18)
+    assert run("compare").code == 0
+    (pair,) = read_json(Path("lightning_logs/compare/differences.json"))["pairs"]
+    assert pair["both"] + pair["only_first"] == result["test/correct"]
+
+
+def test_classes_in_another_order_than_the_checkpoints_are_the_same_classes(run, page, copied):
+    """Older versions sorted 10 before 2."""
+    checkpoint = torch.load(copied / "checkpoints/last.ckpt", weights_only=True)
+    order, state = [9, *range(9)], checkpoint["state_dict"]
+    checkpoint["preprocessing"]["classes"] = [checkpoint["preprocessing"]["classes"][label] for label in order]
+    for name in state:
+        if name.startswith("net.") and state[name].shape[:1] == (10,):
+            state[name] = state[name][order]
+    torch.save(checkpoint, "reordered.ckpt")
+    assert run("report", "--ckpt_path", "reordered.ckpt", "--output", "page", "--gallery.images", "0").code == 0
+    expected = read_json(copied / "report/overview.json")["correct"]
+    assert read_json(Path("page/overview.json"))["correct"] == pytest.approx(expected, abs=1)
+
+
 def test_another_checkpoint_of_a_run_has_its_own_page(run, copied):
     checkpoint = torch.load(copied / "checkpoints/last.ckpt", weights_only=True)
     torch.save({**checkpoint, "epoch": 0, "global_step": 12}, copied / "checkpoints/best.ckpt")

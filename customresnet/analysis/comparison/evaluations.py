@@ -9,9 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from customresnet.analysis.evaluation.predictions import DataOptions, Predictions, predict
-from customresnet.data import sources
 from customresnet.data.labelled_images import LabelledImages
-from customresnet.data.sources import SourceName
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.runs.checkpoint import load_network, read_checkpoint
 from customresnet.runs.record import RunRecord
@@ -55,21 +53,21 @@ def _data_set(source: str, root: Path | None) -> tuple[str, Path | None]:
 def evaluate_runs(compared: list[RunRecord], data: DataOptions = DataOptions()) -> Evaluations:
     """Run each network once over its test images, if another run was tested on them too."""
     found = Evaluations()
-    groups: dict[tuple[str, Path | None], dict[str, tuple[nn.Module, Preprocessing, SourceName, Path | None]]] = {}
+    groups: dict[object, dict[str, tuple[nn.Module, Preprocessing, DataOptions]]] = {}
     for run in compared if len(compared) > 1 else []:
         with _skipping(run.name, found.skipped):
             if not run.checkpoint:
                 raise UserError("no checkpoint")
             checkpoint = read_checkpoint(run.checkpoint)
             prep = Preprocessing.from_checkpoint(checkpoint)
-            source, root = data.locate(prep, run.config)
-            networks = groups.setdefault(_data_set(source, root), {})
-            networks[run.name] = load_network(checkpoint), prep, source, root
+            where = data.of_run(prep, run.config)
+            networks = groups.setdefault((_data_set(where.source or "", where.root), where.test_share), {})
+            networks[run.name] = load_network(checkpoint), prep, where
     for networks in groups.values():
         predictions = {}
-        for name, (network, prep, source, root) in networks.items() if len(networks) > 1 else ():
+        for name, (network, prep, where) in networks.items() if len(networks) > 1 else ():
             with _skipping(name, found.skipped):
-                images = _read(source, root, prep.image_size)
+                images = _read(where, prep.image_size).in_order_of(prep.classes)
                 if images.classes != prep.classes:
                     known = few(images.classes)
                     raise UserError(f"its classes are {few(prep.classes)}, those of the images {known}")
@@ -94,6 +92,5 @@ def _skipping(run: str, skipped: dict[str, str]) -> Iterator[None]:
 
 
 @cache
-def _read(source: SourceName, root: Path | None, image_size: int) -> LabelledImages:
-    sources.download(source, root)
-    return sources.load(source, root, "test", image_size)
+def _read(where: DataOptions, image_size: int) -> LabelledImages:
+    return where.load(image_size)

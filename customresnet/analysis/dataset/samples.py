@@ -12,7 +12,7 @@ from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.runs.checkpoint import load_network, read_checkpoint
 from customresnet.runtime.errors import UserError
-from customresnet.runtime.formatting import few, one_line
+from customresnet.runtime.formatting import listed, one_line
 from customresnet.runtime.pictures import image_grid
 
 MOST_SAMPLES = 2000
@@ -71,10 +71,11 @@ def sample_predictions(test: LabelledImages, checkpoint: Path | None, count: int
         return section
     saved = read_checkpoint(checkpoint)
     prep = Preprocessing.from_checkpoint(saved)
+    test = test.in_order_of(prep.classes)
     if prep.classes != test.classes:
         raise UserError(
-            f"`ckpt_path` {checkpoint} was trained on the classes {', '.join(few(prep.classes))}; "
-            f"`source` and `root` have {', '.join(few(test.classes))}"
+            f"`ckpt_path` {checkpoint} was trained on the classes {listed(prep.classes, 10)}; "
+            f"`source` and `root` have {listed(test.classes, 10)}"
         )
     if prep.image_size != test.images.shape[1]:
         raise UserError(

@@ -107,7 +107,8 @@ def confusion(predictions: Predictions) -> Section:
         if wrong[t, p]
     ]
     sentences = [
-        f"{c['true']} predicted as {c['predicted']}: {c['count']} images ({percent(c['share'], 1)} of all {c['true']})"
+        f"{c['true']} predicted as {c['predicted']}: {c['count']} image{'s' * (c['count'] > 1)} "
+        f"({percent(c['share'], 1)} of all {c['true']})"
         for c in largest
     ]
     chosen, which = np.arange(len(classes)), ""

@@ -9,7 +9,7 @@ from torch import Tensor
 from customresnet.analysis.evaluation.predictions import Predictions
 from customresnet.analysis.page import Section
 from customresnet.runtime.errors import UserError
-from customresnet.runtime.formatting import few, one_line, percent
+from customresnet.runtime.formatting import listed, one_line, percent
 from customresnet.runtime.pictures import image_grid
 
 Order = Literal["confidence", "random"]
@@ -44,7 +44,7 @@ def parse_pair(pair: str, classes: tuple[str, ...]) -> tuple[int, int]:
     """``cat->dog`` as two class indices."""
     names = [name.strip() for name in pair.replace("→", "->").split("->")]
     if len(names) != 2 or not set(names) <= set(classes):
-        known = ", ".join(few(classes))
+        known = listed(classes, 10)
         raise UserError(f"`gallery.pair` must be TRUE->PREDICTED, with two of the classes {known}; received {pair}")
     return classes.index(names[0]), classes.index(names[1])
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from customresnet.data import sources
 from customresnet.data.labelled_images import LabelledImages
 from customresnet.data.sources import SourceName
 from customresnet.data.transforms.preprocessing import Preprocessing
@@ -26,18 +27,28 @@ class DataOptions:
     Args:
         source: Where they come from. Default: the run's source.
         root: Their folder or .zip. Default: the run's.
+        test_share: For a folder without test images, the fraction of each class's images to test on. Default: the
+            run's.
     """
 
     source: SourceName | None = None
     root: Path | None = None
+    test_share: float | None = None
 
-    def locate(self, prep: Preprocessing, config: dict[str, Any]) -> tuple[SourceName, Path | None]:
-        """Source and root of a run's test images. ``config`` is the run's config.yaml, or empty."""
+    def of_run(self, prep: Preprocessing, config: dict[str, Any]) -> "DataOptions":
+        """Where a run's test images are. ``config`` is the run's config.yaml, or empty."""
         source: Any = self.source or prep.source
         if self.root or "data" not in config or source != prep.source:
-            return source, self.root
-        root = config["data"].get("root")
-        return source, Path(root) if root else None
+            return DataOptions(source, self.root, self.test_share)
+        root, share = config["data"].get("root"), config["data"].get("test_share")
+        return DataOptions(source, Path(root) if root else None, self.test_share or share)
+
+    def load(self, image_size: int) -> LabelledImages:
+        """Read the test images, after downloading them if necessary."""
+        source = self.source or "cifar10"
+        sources.download(source, self.root)
+        share = () if self.test_share is None else (self.test_share,)
+        return sources.load(source, self.root, "test", image_size, *share)
 
 
 @dataclass(frozen=True)
