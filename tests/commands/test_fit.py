@@ -21,7 +21,7 @@ def test_a_run_leaves_one_complete_folder(small_run):
     found, result = read_json(small_run / "lr_find.json"), read_json(small_run / "result.json")
     config = yaml.safe_load((small_run / "config.yaml").read_text())
     assert {"lrs", "losses", "smoothed", "candidates", "lr_max", "lr_min", "notes"} == set(found)
-    assert set(found["candidates"]) == {"edge/2", "steepest", "valley", "minimum/10"}
+    assert set(found["candidates"]) == {"halfway", "edge/2", "steepest", "valley", "minimum/10"}
     for place in (config["model"], result):
         assert (place["lr_max"], place["lr_min"]) == (found["lr_max"], found["lr_min"])
     assert result["test/correct"] == round(result["test/acc"] * 360)

@@ -9,13 +9,11 @@ import numpy as np
 from customresnet.runtime.errors import UserError
 from customresnet.training.lr.range_result import LRRangeResult
 
-Candidate = Literal["edge/2", "steepest", "valley", "minimum/10"]
+Candidate = Literal["halfway", "edge/2", "steepest", "valley", "minimum/10"]
 
 MIN_POINTS = 10
-HIGHEST_FOR_ADAM = 2e-2
-"""No rule chooses a higher LRMAX for Adam: the loss of small networks falls beyond it, but they train worse there."""
-FALLBACK = 1e-3
-"""LRMAX if the loss does not fall: torch's default for Adam."""
+USUAL = {"adam": 1e-3, "sgd": 1e-2}
+"""A usual learning rate of each optimizer (Adam's is torch's default): LRMAX if the loss does not fall."""
 BY_HAND = "pass both bounds yourself, for example `lr_max` 3e-3 and `lr_min` 1e-4"
 
 
@@ -27,14 +25,15 @@ class LRRangeTest:
         steps: Optimizer steps, each with its own learning rate, evenly spaced on a log scale.
         min: First learning rate.
         max: Last learning rate.
-        choose: The rule for LRMAX: half the learning rate at which the loss first rises again (its edge); where it
-            falls fastest; halfway along its longest descent; or a tenth of the learning rate at its minimum.
+        choose: The rule for LRMAX. halfway: on the log scale, between the optimizer's usual learning rate and the
+            edge, where the loss first rises again; half the edge; where the loss falls fastest; halfway along its
+            longest descent; or a tenth of the learning rate at its minimum.
     """
 
     steps: int = 100
     min: float = 1e-5
     max: float = 1.0
-    choose: Candidate = "edge/2"
+    choose: Candidate = "halfway"
 
     def check(self) -> None:
         if not 0 < self.min < self.max:
@@ -45,12 +44,12 @@ class LRRangeTest:
             raise UserError(f"`lr_find.steps` must be at least {MIN_POINTS}; received {self.steps}")
 
 
-def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest, highest: float = math.inf) -> LRRangeResult:
+def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest, usual: float = 1e-3) -> LRRangeResult:
     """Choose LRMAX and LRMIN from a loss curve over exponentially rising learning rates.
 
-    LRMAX is the candidate that ``test.choose`` names, but at most ``highest``. LRMIN is the LR at which the smoothed
-    loss has first fallen by a twentieth of its whole descent, limited to LRMAX/1000 ... LRMAX/10, and never below the
-    tested range. If the loss never falls, both are fallbacks, and ``notes`` say so.
+    LRMAX is the candidate that ``test.choose`` names. LRMIN is the LR at which the smoothed loss has first fallen by a
+    twentieth of its whole descent, limited to LRMAX/1000 ... LRMAX/10, and never below the tested range. If the loss
+    never falls, LRMAX is ``usual``, the optimizer's usual learning rate, and ``notes`` say so.
 
     Raises:
         UserError: The loss diverges immediately.
@@ -77,21 +76,17 @@ def choose_bounds(lrs: np.ndarray, losses: np.ndarray, test: LRRangeTest, highes
             f"at best), so LRMAX is only a usual value; widen the LR range test (`lr_find.min`, `lr_find.max`, "
             f"`lr_find.steps`) or {BY_HAND}"
         )
-        lr_max, lr_min = FALLBACK, FALLBACK / 30
-        return LRRangeResult(lrs.tolist(), losses.tolist(), smoothed.tolist(), {}, lr_max, lr_min, [note])
+        return LRRangeResult(lrs.tolist(), losses.tolist(), smoothed.tolist(), {}, usual, usual / 30, [note])
     slope = np.gradient(smoothed, log_lrs)[: bottom + 1]
+    edge = float(lrs[_edge(typical, test.steps)])
     candidates = {
-        "edge/2": float(max(lrs[_edge(typical, test.steps)] / 2, lrs[0])),
+        "halfway": min(max(math.sqrt(usual * edge), float(lrs[0])), edge),
+        "edge/2": max(edge / 2, float(lrs[0])),
         "steepest": float(lrs[int(np.argmin(slope))]),
         "valley": float(lrs[_valley(smoothed)]),
         "minimum/10": float(max(lrs[bottom] / 10, lrs[0])),
     }
     lr_max, notes = candidates[test.choose], []
-    if lr_max > highest:
-        notes.append(
-            f"{test.choose} is {lr_max:.2e}; LRMAX is limited to {highest:g}, beyond which Adam rarely trains better"
-        )
-        lr_max = highest
     ratio = max(candidates.values()) / min(candidates.values())
     if ratio > 10:
         notes.append(f"the rules differ by a factor of {ratio:.0f}; compare learning rates by training: lr-sweep")

@@ -113,8 +113,8 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
     axes.axvspan(lr_min, lr_max, color="tab:green", alpha=0.12, label=f"LRMIN {lr_min:.2e} to LRMAX {lr_max:.2e}")
     for edge in (lr_min, lr_max):
         axes.axvline(edge, color="tab:green", linestyle=":")
-    styles = zip("^osD", ("tab:green", "tab:orange", "tab:red", "tab:purple"), shared_candidates(results), strict=False)
-    for marker, color, name in styles:
+    colors = ("tab:green", "tab:brown", "tab:orange", "tab:red", "tab:purple")
+    for marker, color, name in zip("*^osD", colors, shared_candidates(results), strict=False):
         lrs = [result.candidates[name] for result in results]
         heights = [np.interp(math.log(r.candidates[name]), np.log(r.lrs), r.smoothed) for r in results]
         label = f"{name} {min(lrs):.2e}" + (f" to {max(lrs):.2e}" if max(lrs) > min(lrs) else "")

@@ -29,7 +29,7 @@ from customresnet.runs.files import write_lr_find
 from customresnet.runtime.errors import UserError
 from customresnet.training.classifier import ImageClassifier
 from customresnet.training.lightning import can_fuse_optimizer, log_folder, seed_batch
-from customresnet.training.lr.bounds import BY_HAND, HIGHEST_FOR_ADAM, LRRangeTest, choose_bounds, initial_loss
+from customresnet.training.lr.bounds import BY_HAND, USUAL, LRRangeTest, choose_bounds, initial_loss
 from customresnet.training.lr.range_result import LRRangeResult, RepeatedLRRange
 from customresnet.training.messages import announce
 from customresnet.training.run import show_figure
@@ -110,8 +110,7 @@ def run_lr_range_test(
     diverged = finite < len(losses) or losses[-1] > 2 * initial_loss(losses)
     if finite < test.steps and not diverged:
         raise UserError(f"the LR range test measured only {finite} of {test.steps} learning rates; {BY_HAND}")
-    highest = HIGHEST_FOR_ADAM if model.hparams["optimizer"] == "adam" else math.inf
-    return choose_bounds(lrs[:finite], losses[:finite], test, highest)
+    return choose_bounds(lrs[:finite], losses[:finite], test, USUAL[model.hparams["optimizer"]])
 
 
 @contextmanager

@@ -6,13 +6,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from customresnet.runs.kinds import LIST, MAPPING, SWITCH, DamagedError, Kind, check_values, number, whole
 from customresnet.runtime.errors import UserError
-from customresnet.runtime.files import write_atomically
+from customresnet.runtime.files import read_json, read_text, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE = "lr_sweep.json"
+RATE = number(0, 1e12)
+CONTENT = {
+    "flags": MAPPING,
+    "lrs": Kind("a list of positive numbers", lambda value: LIST.accepts(value) and all(map(RATE.accepts, value))),
+    "steps": whole(1),
+    "points": LIST,
+}
+POINT = {
+    "lr": RATE,
+    "train_acc": number(0, 1).optional,
+    "train_loss": number(-1e300, 1e300).optional,
+    "val_acc": number(0, 1).optional,
+    "images": whole(1),
+    "val_images": whole(0),
+    "diverged": SWITCH,
+}
+"""What lr_sweep.json and each of its points contains."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +133,19 @@ class LRSweepResult:
 
     @classmethod
     def load(cls, folder: Path) -> "LRSweepResult":
-        """Read lr_sweep.json."""
-        saved = json.loads((folder / FILE).read_text())
-        return cls(saved["flags"], saved["lrs"], saved["steps"], [LRPoint(**point) for point in saved["points"]])
+        """Read lr_sweep.json.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        try:
+            saved = read_json(read_text(folder / FILE))
+            check_values(saved, CONTENT, {})
+            for point in saved["points"]:
+                check_values(point, POINT, {})
+            return cls(saved["flags"], saved["lrs"], saved["steps"], [LRPoint(**point) for point in saved["points"]])
+        except (OSError, ValueError, TypeError, DamagedError) as error:
+            raise UserError(f"`resume`: {folder / FILE} is damaged: {error}; delete it to start again") from error
 
     def refuse_other_flags(self, flags: dict[str, Any]) -> None:
         """Raise a UserError that names every flag that differs from the sweep's own."""

@@ -12,7 +12,7 @@ from pytorch_lightning.tuner import Tuner
 from customresnet import Augmentation, CIFAR10DataModule, ImageClassifier, LRRangeTest
 from customresnet.runtime.errors import UserError
 from customresnet.training.lr import range_test
-from customresnet.training.lr.bounds import FALLBACK, HIGHEST_FOR_ADAM, _valley, choose_bounds
+from customresnet.training.lr.bounds import USUAL, _valley, choose_bounds
 from customresnet.training.lr.range_result import RepeatedLRRange
 from customresnet.training.lr.range_test import run_lr_range_test
 
@@ -56,7 +56,7 @@ def test_lrmin_is_limited_to_a_thousandth_and_a_tenth_of_lrmax():
     assert result.lr_min <= result.lr_max / 10
 
 
-@pytest.mark.parametrize("choose", ["edge/2", "steepest", "valley", "minimum/10"])
+@pytest.mark.parametrize("choose", ["halfway", "edge/2", "steepest", "valley", "minimum/10"])
 def test_choose_selects_the_candidate(choose):
     result = choose_bounds(LRS, falling_then_diverging(-3.0), LRRangeTest(choose=choose))
     assert result.lr_max == result.candidates[choose]
@@ -79,9 +79,9 @@ def test_the_edge_is_where_the_loss_first_rises_and_not_its_lowest_point(noise):
     # the descent is 0.6; the loss is a fifth of it above 1.7 at log10 LR = -2.3 + 0.12 / 1.3 * 0.6
     edge = 10 ** (-2.3 + 0.12 / 1.3 * 0.6)
     for seed in range(5):
-        found = choose_bounds(LRS, rippled(noise, seed), LRRangeTest())
+        found = choose_bounds(LRS, rippled(noise, seed), LRRangeTest(), usual=2e-3)
         assert found.candidates["edge/2"] == pytest.approx(edge / 2, rel=0.35)
-        assert found.lr_max == found.candidates["edge/2"]
+        assert found.lr_max == found.candidates["halfway"] == pytest.approx(math.sqrt(2e-3 * edge), rel=0.17)
 
 
 def test_without_an_edge_the_lowest_point_counts():
@@ -89,12 +89,10 @@ def test_without_an_edge_the_lowest_point_counts():
     assert choose_bounds(LRS, falling, LRRangeTest()).candidates["edge/2"] == pytest.approx(0.5, rel=0.3)
 
 
-def test_lrmax_is_limited_for_adam_with_a_note():
-    falling = np.interp(np.log10(LRS), [-5, -4, -1, 0], [2.3, 2.2, 1.0, 9])
-    found = choose_bounds(LRS, falling, LRRangeTest(), HIGHEST_FOR_ADAM)
-    assert found.lr_max == HIGHEST_FOR_ADAM
-    assert "LRMAX is limited to 0.02" in found.notes[0]
-    assert choose_bounds(LRS, falling, LRRangeTest()).lr_max > HIGHEST_FOR_ADAM
+def test_halfway_never_lies_beyond_the_edge():
+    early = np.interp(np.log10(LRS), [-5, -4.8, -4, -3.8, 0], [2.3, 2.2, 1.5, 1.9, 9])
+    found = choose_bounds(LRS, early, LRRangeTest())
+    assert found.lr_max == 2 * found.candidates["edge/2"] < USUAL["adam"]
 
 
 def test_rules_that_disagree_are_noted():
@@ -110,7 +108,7 @@ def test_rules_that_disagree_are_noted():
 )
 def test_a_loss_that_does_not_fall_leaves_usual_bounds_and_a_note_that_says_what_to_pass(losses):
     found = choose_bounds(LRS, losses, LRRangeTest())
-    assert (found.lr_max, found.candidates) == (FALLBACK, {})
+    assert (found.lr_max, found.candidates) == (USUAL["adam"], {})
     assert "the loss does not fall between LR 1e-05 and 1" in found.notes[0]
     assert "`lr_max`" in found.notes[0]
 
