@@ -2,13 +2,15 @@
 
     python -m experiments.lab run lr-max-width32 --data.source folder --data.root cifar10.zip
     python -m experiments.lab table lr-max-width32
+    python -m experiments.lab rules
 
 A plan (experiments/plans/NAME.yaml) lists cells: a name, and the flags of ``fit`` that it adds to the plan's own. Every
 cell trains with every seed, all cells of the first seed first. A finished run is one JSON line in
 experiments/results/NAME.jsonl: flags, seed, commit, metrics of every epoch, result and PFLOP. The cell called lr-find
 is the LR range test in the plan's setting; its line has the curve. The runs are in ``--work``. ``run`` can be
 interrupted at any moment and started again: it skips finished runs and resumes unfinished ones. All other flags are
-passed to ``fit``.
+passed to ``fit``. ``rules`` compares the LRMAX that each rule of the LR range test picks with those that trained best,
+in every plan that has both.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from customresnet.models import build_network
@@ -33,8 +36,11 @@ from customresnet.runs.files import read_record
 from customresnet.runs.folders import is_finished, last_checkpoint
 from customresnet.runtime.files import write_atomically
 from customresnet.runtime.formatting import percent
+from customresnet.training.lr.bounds import LRRangeTest, choose_bounds
 
 LR_FIND = "lr-find"
+LR_MAX = "lr-max-"
+"""How the names of plans begin whose cells are values of LRMAX."""
 HERE = Path(__file__).parent
 PLANS, RESULTS = HERE / "plans", HERE / "results"
 
@@ -190,6 +196,38 @@ def table(name: str) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def rules() -> str:
+    """Held-out accuracy by setting and LRMAX, and what each rule picks there, as a Markdown table.
+
+    Accuracies are means over the seeds, picks medians. The best accuracy of a row is bold.
+    """
+    settings = {name: accuracies_and_picks(name) for name in plans() if name.startswith(LR_MAX)}
+    settings = {name: found for name, found in settings.items() if all(found)}
+    grid = sorted({lr for accuracies, _ in settings.values() for lr in accuracies})
+    names = list(next(iter(settings.values()))[1])
+    lines = [["setting", *(f"{lr:g}" for lr in grid), *names], ["---"] * (1 + len(grid) + len(names))]
+    for name, (accuracies, picks) in settings.items():
+        best = max(accuracies.values())
+        cells = [f"{100 * accuracies[lr]:.2f}" if lr in accuracies else "" for lr in grid]
+        cells = [f"**{cell}**" if accuracies.get(lr) == best else cell for lr, cell in zip(grid, cells, strict=True)]
+        lines.append([name.removeprefix(LR_MAX), *cells, *(f"{lr:.1e}" for lr in picks.values())])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def accuracies_and_picks(name: str) -> tuple[dict[float, float], dict[str, float]]:
+    """Mean held-out accuracy by LRMAX, and the median pick of each rule, over the seeds of a plan."""
+    accuracies, picks = defaultdict(list), defaultdict(list)
+    for row in read_results(name):
+        if row["cell"] == LR_FIND:
+            found = choose_bounds(np.array(row["lrs"]), np.array(row["losses"]), LRRangeTest())
+            for rule, lr in found.candidates.items():
+                picks[rule].append(lr)
+        else:
+            accuracies[float(row["cell"])].append(row["result"]["val/acc"])
+    mean = {lr: statistics.mean(values) for lr, values in accuracies.items()}
+    return mean, {rule: statistics.median(values) for rule, values in picks.items()}
+
+
 def columns(rows: list[dict[str, Any]]) -> list[str]:
     """The accuracies that every run has, held-out images first."""
     return [column for column in ("val/acc", "test/acc") if all(column in row["result"] for row in rows)]
@@ -220,15 +258,21 @@ def plans() -> Iterator[str]:
 
 
 def main() -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "table"))
-    parser.add_argument("plan", choices=list(plans()))
+    parser.add_argument("command", choices=("run", "table", "rules"))
+    parser.add_argument("plan", choices=list(plans()), nargs="?")
     parser.add_argument(
         "--work", type=Path, default=Path("lightning_logs/lab"), help="folder of the runs (%(default)s)"
     )
     parser.add_argument("--budget", type=seconds, default="1000h", help="stop after this time: 90s, 8m, 2h")
     options, data = parser.parse_known_args()
-    if options.command == "table":
+    if options.command == "rules":
+        print(rules())
+    elif options.plan is None:
+        parser.error(f"{options.command} needs a plan")
+    elif options.command == "table":
         print(table(options.plan))
     else:
         run(options.plan, options.work, options.budget, data)

@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from customresnet.training.lr.bounds import LRRangeTest, choose_bounds
 from experiments import lab
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +28,8 @@ def test_the_committed_results_belong_to_their_plans_and_make_a_table() -> None:
         planned = {(cell.name, cell.seed): cell for cell in lab.read_plan(path.stem)}
         for row in lab.read_results(path.stem):
             assert row["flags"] == " ".join(planned[row["cell"], row["seed"]].own)
-        assert len(lab.table(path.stem).splitlines()) == 2 + len({row["cell"] for row in lab.read_results(path.stem)})
+        cells = {row["cell"] for row in lab.read_results(path.stem)} - {lab.LR_FIND}
+        assert len(lab.table(path.stem).splitlines()) == (2 + len(cells) if cells else 1)
 
 
 @pytest.mark.slow
@@ -65,10 +68,16 @@ def test_a_run_stopped_by_its_budget_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_the_guide_to_learning_rates_shows_the_committed_results() -> None:
-    guide = (ROOT / "docs/learning-rates.md").read_text(encoding="utf-8").replace("*", "")
-    first = [row for row in lab.read_results("lr-max-width32") if row["seed"] == 0]
-    rows = sorted(first, key=lambda row: float(row["cell"]))
-    assert f"| LRMAX | {' | '.join(row['cell'] for row in rows)} |" in guide
-    for name, column in (("held-out", "val/acc"), ("test", "test/acc")):
-        accuracies = " | ".join(f"{row['result'][column]:.2%}" for row in rows)
-        assert f"| {name} accuracy | {accuracies} |" in guide
+    guide = (ROOT / "docs/learning-rates.md").read_text(encoding="utf-8")
+    assert lab.rules() in guide
+    curves = lab.read_results("lr-find-width64")
+    found = [choose_bounds(np.array(row["lrs"]), np.array(row["losses"]), LRRangeTest()) for row in curves]
+    rows = {
+        "LRMAX (halfway)": [each.lr_max for each in found],
+        "LRMIN": [each.lr_min for each in found],
+        **{rule: [each.candidates[rule] for each in found] for rule in ("edge/2", "steepest")},
+    }
+    for name, values in rows.items():
+        cells = " | ".join(f"{value:.2e}" for value in values)
+        assert f"| {name} | {cells} | {max(values) / min(values):.2f} |" in guide
+    assert max(rows["LRMAX (halfway)"]) <= 1.5 * min(rows["LRMAX (halfway)"])

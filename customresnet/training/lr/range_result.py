@@ -114,7 +114,7 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
     for edge in (lr_min, lr_max):
         axes.axvline(edge, color="tab:green", linestyle=":")
     colors = ("tab:green", "tab:brown", "tab:orange", "tab:red", "tab:purple")
-    for marker, color, name in zip("*^osD", colors, shared_candidates(results), strict=False):
+    for marker, color, name in zip("v^osD", colors, shared_candidates(results), strict=False):
         lrs = [result.candidates[name] for result in results]
         heights = [np.interp(math.log(r.candidates[name]), np.log(r.lrs), r.smoothed) for r in results]
         label = f"{name} {min(lrs):.2e}" + (f" to {max(lrs):.2e}" if max(lrs) > min(lrs) else "")
@@ -127,7 +127,7 @@ def draw(results: list[LRRangeResult], lr_min: float, lr_max: float) -> "Figure"
     axes.set_ylim(lowest - 0.05 * height, highest + 0.25 * height)  # a diverging loss would hide the rest
     axes.set(xlabel="learning rate (log scale)", ylabel="training loss (cross-entropy)", title="LR range test")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 
