@@ -17,15 +17,17 @@ from jsonargparse import Namespace
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from customresnet.cli.parsing import add_command_arguments, in_one_line, with_flags
-from customresnet.cli.recipes import is_preset, recipe_path
+from customresnet.cli.recipes import checked_recipe, is_preset, recipe_path
 from customresnet.data import sources
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.models import default_width, network_spec
 from customresnet.runs.checkpoint import read_checkpoint
-from customresnet.runs.folders import CONFIG, find_checkpoint, is_finished, newest_run, run_folder
+from customresnet.runs.folders import CONFIG, check_run_name, find_checkpoint, is_finished, newest_run, run_folder
+from customresnet.runs.validation import check_network_code
 from customresnet.runtime.errors import UserError
 from customresnet.training.classifier import ImageClassifier
-from customresnet.training.options import refuse_contradiction
+from customresnet.training.options import check_same_options, refuse_contradiction
 from customresnet.training.trainer import Trainer
 
 # What Lightning logs at each start or resume; the opening lines say the same.
@@ -96,12 +98,16 @@ class CommandLine(LightningCLI):
         recipes = [value for _, value in configs]
         network, flags = split_flags(flags, lambda flag: flag.startswith(NETWORK))
 
-        def parse(files: list[str]) -> None:
-            self.config = parser.parse_args([*(word for file in files for word in ("--config", file)), *flags])
+        replacing = {flag.partition("=")[0] for flag in flags}
+
+        def parse(files: list[Path]) -> None:
+            texts = [checked_recipe(file, replacing) for file in files]
+            self.config = parser.parse_args([*(word for text in texts for word in ("--config", text)), *flags])
             if network:
                 self.config.model.network = with_arguments(self.config.model.network, network)
 
-        parse([str(recipe_path(recipe)) for recipe in recipes])
+        parse([recipe_path(recipe) for recipe in recipes])
+        check_run_name(self.config.trainer.run_name)
         if not 0 <= self.config.seed_everything < 2**32:
             raise UserError(f"`seed_everything` must be from 0 to {2**32 - 1}; received {self.config.seed_everything}")
         self.checkpoint: dict[str, Any] | None = None
@@ -118,15 +124,18 @@ class CommandLine(LightningCLI):
         self.has_config = saved.is_file()
         if self.has_config:
             # the run's config contains its preset already
-            parse([str(saved), *(str(recipe_path(recipe)) for recipe in recipes if not is_preset(recipe))])
+            parse([saved, *(recipe_path(recipe) for recipe in recipes if not is_preset(recipe))])
             if unfinished:
-                refuse_changes(parser.parse_args(["--config", str(saved)]), self.config)
+                refuse_changes(parser.parse_args(["--config", checked_recipe(saved, replacing)]), self.config)
         self.config.ckpt_path = str(path)
         self.checkpoint = read_checkpoint(path)
 
     def before_instantiate_classes(self) -> None:
         """Take the number of classes from the data, or all options not given from the checkpoint."""
         config = self.config
+        for name in RECIPE_FLAGS:
+            if name not in self.own:
+                config[name] = None  # its value may be anything, even an object to build
         if self.checkpoint is None:
             config.model.num_classes = len(
                 sources.class_names(config.data.source or "cifar10", config.data.root, config.data.test_share)
@@ -137,6 +146,10 @@ class CommandLine(LightningCLI):
             for name, value in self.checkpoint["hyper_parameters"].items():
                 if name in config.model and config.model[name] == defaults.model[name]:
                     config.model[name] = value
+        options = {**config.model, "network": network_spec(config.model.network)}
+        options["width"] = options["width"] or default_width(options["network"])
+        check_same_options(self.checkpoint["hyper_parameters"], options, resumed=False)  # before it is built
+        check_network_code(self.checkpoint["hyper_parameters"])
         preprocessing = Preprocessing.from_checkpoint(self.checkpoint)
         for name in ("mean", "std", "image_size"):
             if config.data[name] in (None, "auto"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.trust import start_command
 
 WITH_TRAINER = ("fit", "validate", "test", "lr-find", "lr-sweep", "schedule")
 """The commands that take a trainer, a model and data, which LightningCLI builds from flags."""
@@ -18,8 +19,9 @@ COMMANDS = (*WITH_TRAINER, "predict", "report", "compare", "summary", "dataset",
 def main(args: list[str] | None = None) -> None:
     """Run the command in ``args`` or ``sys.argv``. A UserError becomes one line on stderr and exit code 2."""
     argv = sys.argv[1:] if args is None else args
-    debug = "--debug" in argv
-    argv = [word for word in argv if word != "--debug"]
+    debug, trusted = "--debug" in argv, "--trust" in argv
+    argv = [word for word in argv if word not in ("--debug", "--trust")]
+    start_command(argv, everything=trusted)
     try:
         if argv[:1] in (["-h"], ["--help"]):
             print(help_text())
@@ -77,7 +79,7 @@ Train, evaluate and use CustomResNet on CIFAR-10.
 {table}
 
 `customresnet COMMAND --help` lists a command's flags. --version prints the version.
-With --debug, errors show a traceback."""
+With --debug, errors show a traceback. With --trust, files such as recipes and checkpoints may name any code."""
 
 
 def summary_line(name: str) -> str:

@@ -9,8 +9,24 @@ from typing import Any
 
 import docstring_parser
 import jsonargparse
+import yaml
 
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.recipes import check_yaml
+
+_load_yaml = jsonargparse.get_loader("yaml")
+
+
+def load_bounded(text: str) -> Any:
+    """jsonargparse's YAML loader within the bounds of recipes: it reads every file and every flag's value."""
+    check_yaml(text)
+    try:
+        return _load_yaml(text)
+    except (ValueError, OverflowError, RecursionError) as error:  # a number that Python cannot represent
+        raise yaml.YAMLError(str(error)) from error
+
+
+jsonargparse.set_loader("yaml", load_bounded, exceptions=(yaml.YAMLError,))
 
 
 def add_command_arguments(

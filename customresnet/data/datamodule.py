@@ -21,7 +21,7 @@ from customresnet.data.batches import (
     check_batch_size,
     loader_options,
 )
-from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
+from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, MAX_IMAGE_SIZE, LabelledImages, Split
 from customresnet.data.sources import SourceName
 from customresnet.data.splits import Splits
 from customresnet.data.transforms.batch_backend import BatchBackend, refuse_unsupported
@@ -107,6 +107,8 @@ class CIFAR10DataModule(pl.LightningDataModule):
         size = self.image_size or DEFAULT_IMAGE_SIZE
         if size < 32:
             raise UserError(f"`image_size` must be at least 32, for the network's pooling layers; received {size}")
+        if size > MAX_IMAGE_SIZE:
+            raise UserError(f"`image_size` must be at most {MAX_IMAGE_SIZE}; received {size}")
         self.augment.check(size)
         if self.engine == "batch":
             refuse_unsupported(self.augment)

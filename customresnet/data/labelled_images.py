@@ -10,7 +10,8 @@ from torch import Tensor
 from customresnet.runtime.formatting import listed
 
 Split = Literal["train", "val", "test"]
-DEFAULT_IMAGE_SIZE = 32
+DEFAULT_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1024
+"""Side of an image in pixels. Whole data sets are held in memory: 1,000 of the largest take 3 GB."""
 
 
 @dataclass(frozen=True, eq=False)

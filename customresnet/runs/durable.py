@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from customresnet.runs.validation import implausible
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.files import shown
 
@@ -103,6 +104,8 @@ def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file, by its checksums, which torch.load does not compare; None if intact."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if reason := implausible(archive, path):
+                return reason
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         return str(error).splitlines()[0][:100] if str(error) else type(error).__name__

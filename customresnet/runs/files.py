@@ -1,15 +1,13 @@
 """Read and write the files that a run records. ``RunRecord`` reads them all, even if some are damaged."""
 
 import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-import yaml
-
 from customresnet.runs.folders import CONFIG, LR_FIND, METRICS, OLD_METRICS, RESULT
-from customresnet.runtime.files import as_csv, as_json, write_atomically
+from customresnet.runtime.files import as_csv, as_json, read_json, read_text, write_atomically
+from customresnet.runtime.recipes import load_yaml
 
 RecordName = Literal["config", "result", "metrics", "lr_find"]
 EpochMetrics = dict[str, float]
@@ -57,10 +55,10 @@ def read_metrics(text: str) -> list[EpochMetrics]:
 
 
 READERS: dict[RecordName, tuple[str, Callable[[str], Any]]] = {
-    "config": (CONFIG, yaml.safe_load),
-    "result": (RESULT, json.loads),
+    "config": (CONFIG, load_yaml),
+    "result": (RESULT, read_json),
     "metrics": (METRICS, read_metrics),
-    "lr_find": (LR_FIND, json.loads),
+    "lr_find": (LR_FIND, read_json),
 }
 """The file of each record, and how to parse its text."""
 
@@ -75,7 +73,7 @@ def read_record(name: RecordName, folder: Path) -> Any:
     path = folder / file
     if name == "metrics" and not path.is_file():
         path = folder / OLD_METRICS
-    return parse(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return parse(read_text(path)) if path.is_file() else None
 
 
 def write_result(folder: Path, result: Result) -> None:

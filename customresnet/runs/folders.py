@@ -1,10 +1,11 @@
 """Where runs are stored: ``lightning_logs/<name>/version_N/``, with checkpoints and the run's records."""
 
-import json
 import re
 from pathlib import Path
+from typing import Any
 
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.files import read_json, read_text
 
 LOGS = "lightning_logs"
 CHECKPOINTS = "checkpoints"
@@ -21,6 +22,13 @@ OLD_METRICS = "metrics.csv"
 
 FINISHED = ("completed", "early_stopping", "diverged")
 """Endings after which a run cannot be resumed."""
+
+
+def check_run_name(name: Any) -> None:
+    """Raise a UserError for a name whose runs would lie outside lightning_logs."""
+    parts = re.split(r"[/\\]", name) if isinstance(name, str) else []
+    if not all(parts) or not {".", ".."}.isdisjoint(parts) or not str(name).isprintable() or len(str(name)) > 200:
+        raise UserError(f"`run_name` must be a folder's name inside {LOGS}; received {str(name)[:100]!r}")
 
 
 def versions(root: Path, name: str) -> list[Path]:
@@ -46,7 +54,7 @@ def is_finished(folder: Path) -> bool:
     if not (folder / RESULT).is_file():
         return False
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = read_json(read_text(folder / RESULT))
     except (OSError, ValueError):
         return True
     return not isinstance(result, dict) or result.get("ended", "completed") in FINISHED

@@ -16,6 +16,33 @@ def shown(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+MAX_BYTES = 2**26
+"""Bound of a record's file."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a record.
+
+    Raises:
+        OSError, ValueError: It cannot be read, or is no regular file or too large.
+    """
+    if not path.is_file() or path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path.name} is no regular file of at most {MAX_BYTES:,} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def read_json(text: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: It is no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file atomically: no one ever reads half of it."""
     part = path.with_suffix(path.suffix + ".part")

@@ -11,9 +11,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from customresnet.runs.checkpoint import read_weights
-from customresnet.runs.durable import newest_intact, previous, write_checkpoint
+from customresnet.runs.checkpoint import load_plain, read_weights
+from customresnet.runs.durable import previous, write_checkpoint
 from customresnet.runs.folders import LAST, WEIGHTS_SUFFIX
+from customresnet.runs.validation import check_progress
 from customresnet.runtime.files import shown
 from customresnet.training.lightning import callbacks_of, is_fast_dev_run
 
@@ -53,7 +54,18 @@ class CheckpointFiles(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         if Path(path).suffix == WEIGHTS_SUFFIX:
             return read_weights(Path(path))
-        return super().load_checkpoint(path if "://" in str(path) else newest_intact(Path(path)), *args, **kwargs)
+        return super().load_checkpoint(path, *args, **kwargs) if "://" in str(path) else load_plain(Path(path))
+
+
+def check_progress_of(trainer: pl.Trainer, metrics: Any, checkpoint: dict[str, Any]) -> None:
+    """Check that a run can take its progress, and the state of its callbacks and training metrics, from a checkpoint.
+
+    Raises:
+        UserError: A value is missing, or does not fit.
+    """
+    callbacks = {callback.state_key: callback.state_dict() for callback in callbacks_of(trainer)}
+    own_metrics = {name: metric.metric_state for name, metric in metrics.items()}
+    check_progress(checkpoint, trainer.fit_loop.state_dict(), callbacks, own_metrics)
 
 
 class RunCheckpoint(ModelCheckpoint):

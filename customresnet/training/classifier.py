@@ -10,19 +10,27 @@ import torch.nn.functional as F
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import Metric
 
 from customresnet.data.batches import Batch
-from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import Network, build_network, default_width, network_spec
 from customresnet.runs.checkpoint import FORMAT, FORMAT_KEY, check_format
+from customresnet.runs.validation import check_optimizer_state
 from customresnet.runtime.errors import UserError
+from customresnet.runtime.trust import trust
 from customresnet.schedules import Policy, PolicyName, policy_from_options
 from customresnet.schedules.one_cycle import Anneal
 from customresnet.schedules.triangular import CycleMode
-from customresnet.training.lightning import can_fuse_optimizer, datamodule_of, is_fast_dev_run, is_tuning, seed_batch
-from customresnet.training.metrics import stage_metrics
+from customresnet.training.checkpoints import check_progress_of
+from customresnet.training.lightning import (
+    attached_data,
+    attached_trainer,
+    can_fuse_optimizer,
+    is_fast_dev_run,
+    is_tuning,
+    seed_batch,
+)
+from customresnet.training.metrics import reset, stage_metrics
 from customresnet.training.optimizer import build_optimizer
 from customresnet.training.options import OptimizerName, check_options, check_same_data, check_same_options
 
@@ -88,6 +96,8 @@ class ImageClassifier(pl.LightningModule):
         self.given_as_instance = isinstance(network, nn.Module)
         # checkpoints store the values used, as plain types
         network = network_spec(network)
+        if isinstance(network, dict):
+            trust(network["class_path"])  # so that the run's own checkpoint can be read
         width = default_width(network) if width is None else width
         self.save_hyperparameters()
         check_options(self.hparams)
@@ -95,6 +105,7 @@ class ImageClassifier(pl.LightningModule):
         self.preprocessing: Preprocessing | None = None
         self.log_training = True  # False if a RunRecorder logs the training metrics
         self._scheduled_steps: int | None = None
+        self._resumed: dict[str, Any] | None = None  # the state that the optimizer will take
         self.metrics = stage_metrics(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -139,7 +150,8 @@ class ImageClassifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         # without held-out images, the run is evaluated on the test set, and its metrics have that name
-        self._step(batch, "val" if self._data is not None and self._data.val_size else "test")
+        data = attached_data(self)
+        self._step(batch, "val" if data is not None and data.val_size else "test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "test")
@@ -173,6 +185,9 @@ class ImageClassifier(pl.LightningModule):
             )
         self._scheduled_steps = total
         scheduler = self.policy().scheduler(optimizer, total, per_epoch)
+        if self._resumed:
+            check_optimizer_state(self._resumed, optimizer, scheduler)
+            self._resumed = None
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
@@ -197,26 +212,12 @@ class ImageClassifier(pl.LightningModule):
         return policy_from_options({**self.hparams, **bounds})
 
     def setup(self, stage: str) -> None:
-        self._scheduled_steps = None
-        for metric in self.metrics.modules():
-            if isinstance(metric, Metric):
-                metric.reset()  # an earlier evaluation may leave inference tensors, which training cannot update
-        if (data := self._data) and stage == "fit":
+        self._scheduled_steps, self._resumed = None, None
+        reset(self.metrics)  # an earlier evaluation may leave inference tensors, which training cannot update
+        if (data := attached_data(self)) and stage == "fit":
             self.preprocessing = data.preprocessing
         elif data and self.preprocessing:
             data.adopt(self.preprocessing)
-
-    @property
-    def _data(self) -> CIFAR10DataModule | None:
-        trainer = self._attached_trainer
-        return datamodule_of(trainer) if trainer else None
-
-    @property
-    def _attached_trainer(self) -> pl.Trainer | None:
-        try:
-            return self.trainer
-        except RuntimeError:  # not attached, for example in load_from_checkpoint
-            return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[FORMAT_KEY] = FORMAT
@@ -236,7 +237,7 @@ class ImageClassifier(pl.LightningModule):
         checkpoint["callbacks"] = {key: state for key, state in callbacks.items() if not key.startswith("Timer")}
         if "preprocessing" not in checkpoint:
             return
-        trainer, data = self._attached_trainer, self._data
+        trainer, data = attached_trainer(self), attached_data(self)
         self.preprocessing = Preprocessing.from_checkpoint(checkpoint)
         if data is not None:
             data.adopt(self.preprocessing)
@@ -244,3 +245,6 @@ class ImageClassifier(pl.LightningModule):
         resumed = trainer is not None and trainer.state.fn == TrainerFn.FITTING
         check_same_options(checkpoint["hyper_parameters"], self.hparams, resumed=resumed)
         self._scheduled_steps = checkpoint.get("scheduled_steps")
+        if trainer is not None and resumed:
+            check_progress_of(trainer, self.metrics["train_"], checkpoint)
+            self._resumed = checkpoint

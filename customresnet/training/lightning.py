@@ -23,6 +23,20 @@ def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     return trainer.callbacks  # type: ignore[attr-defined]  # set without a declared type
 
 
+def attached_trainer(module: pl.LightningModule) -> pl.Trainer | None:
+    """A module's Trainer; None if it has none, for example in load_from_checkpoint."""
+    try:
+        return module.trainer
+    except RuntimeError:
+        return None
+
+
+def attached_data(module: pl.LightningModule) -> CIFAR10DataModule | None:
+    """The data of a module's Trainer, if it is this project's data module."""
+    trainer = attached_trainer(module)
+    return datamodule_of(trainer) if trainer else None
+
+
 def is_tuning(trainer: pl.Trainer) -> bool:
     """Whether a Tuner is running, which sets the learning rate itself."""
     return any(isinstance(callback, LearningRateFinder | BatchSizeFinder) for callback in callbacks_of(trainer))

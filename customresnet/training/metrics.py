@@ -38,3 +38,10 @@ class MeanLoss(Metric):
 
     def compute(self) -> Tensor:
         return self.total / self.images
+
+
+def reset(metrics: nn.Module) -> None:
+    """Reset all metrics in a module."""
+    for metric in metrics.modules():
+        if isinstance(metric, Metric):
+            metric.reset()

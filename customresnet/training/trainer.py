@@ -14,7 +14,7 @@ from pytorch_lightning.plugins import Precision
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from customresnet.runs.folders import LAST
+from customresnet.runs.folders import LAST, check_run_name
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.memory import keep_freed_memory
 from customresnet.runtime.precision import device_kind, resolve_precision
@@ -68,6 +68,7 @@ class Trainer(pl.Trainer):
         default_root_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
+        check_run_name(run_name)
         self.run_name = run_name
         if kwargs.get("barebones"):  # Lightning then refuses all of these
             logger = enable_checkpointing = enable_progress_bar = False
