@@ -1,5 +1,7 @@
 """The commands on folders that people have: splits, constants and classes agree between all of them."""
 
+import itertools
+import re
 import shutil
 from pathlib import Path
 
@@ -36,6 +38,9 @@ def test_validation_images_of_a_folder_are_held_out_and_test_images_used_once(ru
     assert read_json(RUN / "validate.json")["val/loss"] == pytest.approx(result["val/loss"], rel=1e-5)
     assert run("test", "--ckpt_path", "last").code == 0
     assert read_json(RUN / "test.json")["test/loss"] == pytest.approx(result["test/loss"], rel=1e-5)
+    assert run("report", "--ckpt_path", "last", "--gallery.images", "0").code == 0
+    facts = read_json(RUN / "report/overview.json")["facts"]
+    assert facts["held out"] == "the validation images of the data set"
     one_line(run(*FIT, "--data.val_size", "6"), "--data.val_size 6: --data.root has 18 validation images of its own")
 
 
@@ -52,6 +57,22 @@ def test_a_share_of_the_images_is_tested_on_by_every_command(run):
     assert read_json(RUN / "test.json")["test/correct"] == result["test/correct"]
     outcome = run("schedule", *FOLDER, "--data.test_share", "0.2", "--trainer.max_epochs", "2")
     assert "6 steps, 3 per epoch" in outcome.out
+
+
+def test_the_readmes_command_for_own_pictures_works_as_written(run):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"python -m customresnet (fit .*--data.root photos.*)", readme)
+    for number, (split, name) in enumerate(itertools.product(("train", "val"), ("cat", "dog"))):
+        folder = Path("photos") / split / name
+        folder.mkdir(parents=True)
+        for suffix in ("jpg", "png", "webp", "bmp"):
+            for size in range(40, 46):
+                Image.new("RGB", (size, 2 * size), (size, 60 * number, 9)).save(folder / f"{size}.{suffix}")
+    small = ["--model.width", "4", "--trainer.max_epochs", "1", "--lr_find.steps", "20"]
+    outcome = run(*command.split(), *small)
+    assert outcome.code == 0, outcome.err
+    assert "photos: training images in train/, test images in val/" in outcome.out
+    assert read_json(RUN / "result.json")["test/images"] == 48
 
 
 def test_a_batch_size_that_is_too_large_is_an_error_only_where_batches_are_made(run):

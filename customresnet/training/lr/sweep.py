@@ -64,7 +64,7 @@ class LRSweep:
 
     def flags(self, model: ImageClassifier, datamodule: CIFAR10DataModule, options: dict[str, Any]) -> dict[str, Any]:
         """Every option that the points depend on, by flag. ``options`` are those of the probe's Trainer."""
-        parts = ("source", "root", "batch_size", "val_size", "train_size")
+        parts = ("source", "root", "batch_size", "val_size", "train_size", "test_share")
         data = (*parts, "mean", "std", "image_size", "augment", "engine", "seed")
         values = {f"--data.{name}": getattr(datamodule, name) for name in data}
         values["--data.root"] = str(datamodule.root) if datamodule.root else None
