@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from customresnet.training.lr.bounds import LRRangeTest, choose_bounds
-from experiments import lab
+from experiments import lab, plain_loop
+from tests.conftest import make_tree
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,3 +83,26 @@ def test_the_guide_to_learning_rates_shows_the_committed_results() -> None:
         cells = " | ".join(f"{value:.2e}" for value in values)
         assert f"| {name} | {cells} | {max(values) / min(values):.2f} |" in guide
     assert max(rows["LRMAX (halfway)"]) <= 1.5 * min(rows["LRMAX (halfway)"])
+
+
+def test_the_plain_loop_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--root", str(make_tree(tmp_path / "tree", each=40)), "--width", "4", "--epochs", "2"]
+    monkeypatch.setattr(plain_loop, "BATCH", 32)
+    monkeypatch.setattr(sys, "argv", ["plain_loop", *words])
+    plain_loop.main()
+    row = json.loads(capsys.readouterr().out)
+    assert len(row["test/acc"]) == 2
+    assert (row["border"], row["head"], row["precision"]) == ("zeros", "zeros", "fp32")
+
+
+def test_the_plain_loop_augments_as_the_default_recipe() -> None:
+    torch.manual_seed(0)
+    images = torch.arange(1, 1 + 64 * 3 * 32 * 32, dtype=torch.float32).view(64, 3, 32, 32)
+    out = plain_loop.augmented(images, "zeros")
+    assert all(int((image == 0).all(dim=0)[:, :].sum()) >= 64 for image in out)  # the hole, and perhaps the border
+    inside = set(images[5].flatten().tolist()) | {0.0}
+    assert set(out[5].flatten().tolist()) <= inside
+    reflected = plain_loop.augmented(images, "reflect")
+    assert all(64 * 3 <= int((image == 0).sum()) <= 64 * 3 for image in reflected)
