@@ -17,6 +17,7 @@ from customresnet.data.sources.image_files import image_suffixes, is_hidden, rea
 from customresnet.data.transforms.batch_backend import BatchBackend
 from customresnet.data.transforms.policy import NO_AUGMENTATION
 from customresnet.data.transforms.preprocessing import Preprocessing
+from customresnet.models.tta import flip_tta
 from customresnet.runs.checkpoint import load_network, read_checkpoint
 from customresnet.runs.folders import find_checkpoint, run_folder
 from customresnet.runtime.errors import UserError
@@ -37,13 +38,16 @@ class IncompleteError(UserError):
     code = 1
 
 
-def predict(images: list[Path] | None = None, top_k: int = 3, ckpt_path: str | None = None) -> list[dict[str, Any]]:
+def predict(
+    images: list[Path] | None = None, top_k: int = 3, ckpt_path: str | None = None, tta: bool = False
+) -> list[dict[str, Any]]:
     """Predict the classes of image files.
 
     Args:
         images: Image files, or folders of them.
         top_k: Number of classes to show per image.
         ckpt_path: last or best (of the newest run), pretrained, a checkpoint, or a run's folder.
+        tta: Average the logits of each image and its mirror image (test-time augmentation).
 
     Raises:
         IncompleteError: Some files could not be read; predictions.json holds the others.
@@ -66,8 +70,9 @@ def predict(images: list[Path] | None = None, top_k: int = 3, ckpt_path: str | N
     with suppress(OSError):
         output.unlink()  # if this command is stopped, no older predictions remain
     rows: list[dict[str, Any]] = []
-    for batch in read_batches(paths, preprocessing.image_size):
-        rows += prediction_rows(batch, classify(network, batch, preprocessing), preprocessing, top_k)
+    with flip_tta(network, tta):
+        for batch in read_batches(paths, preprocessing.image_size):
+            rows += prediction_rows(batch, classify(network, batch, preprocessing), preprocessing, top_k)
     try:
         if rows:
             print(prediction_table(rows, preprocessing.image_size))

@@ -31,3 +31,13 @@ def test_a_checkpoint_brings_its_normalization(run):
     shutil.copy(folder / "checkpoints/last.ckpt", "alone.ckpt")
     assert run("test", "--ckpt_path", "alone.ckpt").code == 0
     assert read_json(Path("test.json"))["test/acc"] == result["test/acc"]
+
+
+def test_tta_averages_over_mirror_images(run, small_run):
+    plain, tta = (run("test", "--ckpt_path", str(small_run), *flag) for flag in ((), ("--tta",)))
+    assert tta.code == 0, tta.err
+    assert "with flip TTA" in tta.out
+    assert "TTA" not in plain.out
+    results = [read_json(small_run / name) for name in ("test.json", "test_tta.json")]
+    assert [result["tta"] for result in results] == [False, True]
+    assert results[0]["test/loss"] != results[1]["test/loss"]
