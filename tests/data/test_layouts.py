@@ -72,6 +72,7 @@ def split_names(root: Path, names: list[str], split: str, test_share: float | No
         ("TRAIN VAL TEST", "TRAIN", "VAL", "TEST"),
         ("training_set test_set", "training_set", "", "test_set"),
         ("seg_train/seg_train seg_test/seg_test", "seg_train/seg_train", "", "seg_test/seg_test"),
+        ("train/images eval/images", "train/images", "", "eval/images"),
         ("train2017 val2017", "train2017", "", "val2017"),
         ("a/b/train a/b/validation a/b/test", "a/b/train", "a/b/validation", "a/b/test"),
     ],
@@ -98,6 +99,11 @@ def test_a_class_may_have_the_name_of_a_split(make):
     assert sources.class_names("folder", root) == ("bus", "test", "train")
     assert split_names(root, names, "train") == names[:9]
     assert sources.class_names("folder", as_directory(in_classes("", classes=("bus", "train")), root.parent / "x"), 0.5)
+
+
+def test_a_class_may_have_the_name_of_an_image(make):
+    names = in_classes("train", "test", classes=("a.jpg", "b.png"))
+    assert sources.class_names("folder", make(names)) == ("a.jpg", "b.png")
 
 
 def test_images_below_a_class_folder_belong_to_the_class(make):
@@ -209,7 +215,7 @@ def test_class_names_that_are_all_numbers_are_in_the_order_of_the_numbers(make, 
 @pytest.mark.parametrize("top", ["", "photos/all", "train"])
 def test_classes_without_a_split_are_split_by_test_share(make, top):
     names = in_classes(top, each=10)
-    root = make(names)
+    root = make([*names, "cover.jpg"])
     parts = [split_names(root, names, split, 0.2) for split in ("train", "test")]
     assert [len(part) for part in parts] == [24, 6]
     assert sorted(parts[0] + parts[1]) == sorted(names)
@@ -217,7 +223,8 @@ def test_classes_without_a_split_are_split_by_test_share(make, top):
     assert parts == [split_names(root, names, split, 0.2) for split in ("train", "test")]
     assert sources.class_names("folder", root, 0.2) == CLASSES
     assert [sources.count("folder", root, split, 0.2) for split in ("train", "test")] == [24, 6]
-    (note,) = sources.find("folder", root, 0.2).notes
+    note, skipped = sources.find("folder", root, 0.2).notes
+    assert skipped == "skipped images outside of the class folders (1): cover.jpg"
     where = f"{top}/" if top else "its folders"
     assert note == (
         f"{root}: training images in {where}, test images: 20% of each class, chosen at random, but the same in every "

@@ -14,7 +14,11 @@ from customresnet.data.sources.image_files import image_suffixes, is_hidden
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.formatting import listed
 
-WORDS: dict[Split, str] = {"train": "train|training|trn", "val": "val|valid|validation|dev", "test": "test|testing|tst"}
+WORDS: dict[Split, str] = {
+    "train": "train|training|trn",
+    "val": "val|valid|validation|dev|eval",
+    "test": "test|testing|tst",
+}
 SPLIT_NAME = r"(.+[ _.-])?({})([ _.-]?(set|data|dataset|images|imgs|split|\d+))?"
 """The names of a split's folder: ``train``, ``Training``, ``test_set``, ``seg_train``, ``val2017``."""
 
@@ -135,9 +139,7 @@ def _splits(folder: Folder) -> dict[Split, list[Folder]]:
     """The folders of each split directly in a folder, those of val and test with at least one of train's classes."""
     found: dict[Split, list[Folder]] = {split: [] for split in WORDS}
     for name, inner in folder.filled.items():
-        split = _split_of(name)
-        while not inner.images and split and [_split_of(name) for name in inner.filled] == [split]:
-            (inner,) = inner.filled.values()  # seg_train/seg_train/<class>
+        split, inner = _split_of(name), _look_through(inner)
         if split and inner.filled:
             found[split].append(inner)
     classes = {name for inner in found["train"] for name in inner.folders}
@@ -146,6 +148,14 @@ def _splits(folder: Folder) -> dict[Split, list[Folder]]:
         for split, folders in found.items()
         if (kept := [inner for inner in folders if split == "train" or classes & inner.folders.keys()])
     }
+
+
+def _look_through(folder: Folder) -> Folder:
+    """The first folder with several folders of images, if those above have only one each: train/images/<class>."""
+    inner = folder
+    while len(inner.filled) == 1:
+        (inner,) = inner.filled.values()
+    return inner if inner.filled else folder
 
 
 def _data_sets(folder: Folder) -> list[Folder]:
@@ -177,17 +187,13 @@ def _find_splits(top: Folder, root: Path, test_share: float | None) -> dict[Spli
 
 def _without_split(top: Folder, root: Path, test_share: float | None) -> Folder:
     """The folder of the classes, if there is no split: the first one with several folders of images."""
-    folder, unlabeled = top, []
-    while True:
+    folder, unlabeled = _look_through(top), []
+    splits = {name: _split_of(name) for name in folder.filled}
+    deep = [n for n, inner in folder.filled.items() if len(inner.filled) > 1 and splits[n] not in ("val", "test")]
+    if [splits[name] for name in deep] == ["train"]:
+        unlabeled = [folder.filled[name].path for name in splits if splits[name] in ("val", "test")]
+        folder = _look_through(folder.filled[deep[0]])
         splits = {name: _split_of(name) for name in folder.filled}
-        deep = [n for n, inner in folder.filled.items() if len(inner.filled) > 1 and splits[n] not in ("val", "test")]
-        if [splits[name] for name in deep] == ["train"]:
-            unlabeled = [folder.filled[name].path for name in splits if splits[name] in ("val", "test")]
-            folder = folder.filled[deep[0]]
-        elif len(splits) == 1 and not folder.images:
-            (folder,) = folder.filled.values()
-        else:
-            break
     where = f"`root` {root}" + (f", in {folder.path}" if folder.path else "")
     if not top.all_images:
         archives = [f"; {root}/{name} may be the `root`" for name in top.all_others if name.lower().endswith(".zip")]
@@ -229,7 +235,7 @@ def _check_classes(folders: dict[Split, Folder], root: Path) -> None:
     for folder in list(folders.values())[1:]:
         names = {inner.path.rstrip("/"): inner.folders for inner in (train, folder)}
         if differences := class_differences(names):
-            raise UserError(f"{' and '.join(names)} in `root` {root} have different classes ({differences})")
+            raise UserError(f"{' and '.join(names)} in `root` {root} have different classes ({differences}); {RULE}")
     empty = [inner for folder in folders.values() for inner in folder.folders.values() if not inner.all_images]
     if empty:
         others = [other for inner in empty for other in inner.all_others]
