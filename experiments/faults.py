@@ -1,6 +1,7 @@
 """Kill short runs at random instants, resume them, and compare them with runs that nobody disturbed.
 
     python -m experiments.faults --kills 50          # make faults
+    TMPDIR=/dev/shm python -m experiments.faults --work .   # runs and temporary files on different file systems
     python -m experiments.faults --disks             # full, filling and read-only disks; needs root, to mount tmpfs
 
 Every run trains a small network on the digits for three epochs of ten steps. Runs alternate between both transform
@@ -289,9 +290,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50, help="processes to kill (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the instants (%(default)s)")
     parser.add_argument("--width", type=int, default=8, help="width of the network (%(default)s)")
+    parser.add_argument("--work", type=Path, help="existing folder for the runs (default: a temporary one)")
     parser.add_argument("--disks", action="store_true", help="test disks that fail instead of kills")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
         if options.disks:
             print(json.dumps(disks(Path(work), options.width), indent=1))
             return
