@@ -34,7 +34,8 @@ def export(
     path = find_checkpoint(ckpt_path, Path("."))
     checkpoint = read_checkpoint(path)
     record = RunRecord.beside(path, checkpoint)
-    if not (record.config and record.result and record.metrics):
+    complete = {"trainer", "data"} <= record.config.keys() and {"parameters", "epochs"} <= record.result.keys()
+    if not (complete and record.metrics):
         raise UserError(f"`ckpt_path` {ckpt_path}: the run's records are missing or it is unfinished; finish it first")
     output = output or run_folder(path) / f"{record.network}{WEIGHTS_SUFFIX}".replace(", ", "_").replace(" ", "_")
     if output.suffix != WEIGHTS_SUFFIX:

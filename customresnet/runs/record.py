@@ -15,10 +15,12 @@ from customresnet.models import build_network, default_width, network_name
 from customresnet.runs.checkpoint import read_checkpoint
 from customresnet.runs.files import READERS, EpochMetrics, RecordName, read_record
 from customresnet.runs.folders import CHECKPOINTS, CONFIG, METRICS, is_finished, last_checkpoint, run_folder
+from customresnet.runs.kinds import MAX_COUNT
+from customresnet.runs.validation import check_network_code, usable
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.intervals import wilson
 
-DAMAGED = (OSError, ValueError, TypeError, csv.Error, yaml.YAMLError)
+DAMAGED = (OSError, ValueError, TypeError, AttributeError, OverflowError, csv.Error, yaml.YAMLError)
 """The exceptions that reading a damaged file raises."""
 
 
@@ -109,7 +111,7 @@ class RunRecord:
         remarks = []
         for record, (file, _) in READERS.items():
             try:
-                found[record] = _rows(read(record)) if record == "metrics" else _mapping(read(record))
+                found[record] = _rows(read(record)) if record == "metrics" else usable(record, _mapping(read(record)))
             except DAMAGED:
                 found[record] = [] if record == "metrics" else {}
                 remarks.append(f"{file} cannot be read")
@@ -154,9 +156,10 @@ class RunRecord:
         if recorded is not None:
             return int(recorded)
         try:
+            check_network_code(model)
             with torch.device("meta"):  # shapes only
                 network = build_network(*(model[name] for name in ("network", "num_classes", "width")))
-        except (UserError, LookupError, TypeError, ValueError, AttributeError):
+        except (UserError, LookupError, TypeError, ValueError, AttributeError, RuntimeError):
             return None
         return sum(parameter.numel() for parameter in network.parameters())
 
@@ -221,7 +224,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _rows(rows: Any) -> list[EpochMetrics]:
     numbers = [{name: float(value) for name, value in row.items() if value not in ("", None)} for row in rows or []]
-    return [{name: value for name, value in row.items() if math.isfinite(value)} for row in numbers]
+    return [{name: value for name, value in row.items() if abs(value) <= MAX_COUNT} for row in numbers]
 
 
 def _entry(record: Any, *keys: str) -> Any:

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from customresnet.data.labelled_images import MAX_IMAGE_SIZE
 from customresnet.models import build_network, network_spec
@@ -23,7 +21,6 @@ from customresnet.runs.kinds import (
     DamagedError,
     Kind,
     check_bounds,
-    check_like,
     check_values,
     is_plain,
     number,
@@ -43,7 +40,6 @@ def _are_classes(value: Any) -> bool:
     return names and 2 <= len(value) == len(set(value))
 
 
-LOADERS = Kind("a list of mappings", lambda value: LIST.accepts(value) and all(map(MAPPING.accepts, value)))
 RATE = number(0, 1e12).optional
 
 CONTENT = {
@@ -96,12 +92,23 @@ PREPROCESSING = {
 }
 """What a checkpoint must contain, and what newer ones contain in addition."""
 
-FIXED = ("eps", "weight_decay", "amsgrad", "maximize", "nesterov", "dampening", "initial_lr")
-"""Options of an optimizer that never change."""
-RECORDER, ADDED = "RunLog", ("images", "lr")
-"""Name of the recorder's state in a checkpoint, and its entries that older ones lack."""
-CHANGING = ("last_epoch", "_step_count", "_last_lr")
-"""What a scheduler changes at each step."""
+COUNT, FIGURE = whole(0).optional, number(-1e12, 1e12).optional
+NAME = Kind("a text", lambda value: isinstance(value, str) and value.isprintable())
+RESULT = {
+    **{f"{stage}/{name}": FIGURE for stage in ("train", "val", "test") for name in ("loss", "acc")},
+    **dict.fromkeys(("test/correct", "test/images", "epochs", "steps", "planned_steps", "parameters", "seed"), COUNT),
+    **dict.fromkeys(("seconds", "images_per_second", "lr_max", "lr_min"), FIGURE),
+    **dict.fromkeys(("ended", "engine", "precision", "device"), NAME),
+    "versions": MAPPING,
+}
+CONFIG = dict.fromkeys(("trainer", "model", "data"), MAPPING)
+DATA = {
+    **dict.fromkeys(("batch_size", "val_size", "train_size"), COUNT),
+    **dict.fromkeys(("source", "root"), NAME.optional),
+    "augment": MAPPING,
+    "test_share": number(0, 1).optional,
+}
+"""What result.json and config.yaml contain, and the data in it."""
 
 
 def check_checkpoint(checkpoint: Any) -> None:
@@ -146,81 +153,14 @@ def _check_shapes(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> No
             )
 
 
-def check_optimizer_state(checkpoint: Mapping[str, Any], optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """Check the state of the optimizer and scheduler in a checkpoint. A wrong shape would crash the process.
-
-    ``optimizer`` and ``scheduler`` are new, and will take that state.
-
-    Raises:
-        DamagedError: A value is missing, or does not fit.
-    """
-    if len(checkpoint["optimizer_states"]) != 1 or len(checkpoint["lr_schedulers"]) != 1:
-        raise DamagedError("it must contain the state of one optimizer and one scheduler")
-    state, where = checkpoint["optimizer_states"][0], "optimizer_states.0"
-    check_values(state, {"state": MAPPING, "param_groups": LIST}, {}, f"{where}.")
-    own = optimizer.state_dict()["param_groups"]
-    check_like(state["param_groups"], [{"params": group["params"], "lr": group["lr"]} for group in own], where)
-    for saved, group, real in zip(state["param_groups"], own, optimizer.param_groups, strict=True):
-        fixed = {name: group[name] for name in FIXED if name in group}
-        check_like(saved, fixed, f"{where}.param_groups", same=True)
-        cycled = {name: group[name] for name in ("lr", "betas", "momentum") if name in group}
-        check_like(saved, cycled, f"{where}.param_groups")
-        for key, parameter in zip(saved["params"], real["params"], strict=True):
-            if state["state"].get(key):
-                _check_moments(state["state"][key], parameter, f"{where}.state.{key}", adam="betas" in group)
-    saved, own = checkpoint["lr_schedulers"][0], scheduler.state_dict()
-    changing = {name: own[name] for name in CHANGING if name in own}
-    check_like(saved, changing, "lr_schedulers.0")
-    constant = {name: value for name, value in own.items() if name not in CHANGING and name in saved}
-    check_like(saved, constant, "lr_schedulers.0", same=True)
-    if not 0 <= checkpoint["global_step"] - saved["last_epoch"] <= 1:
-        raise DamagedError(f"its scheduler is at step {saved['last_epoch']} of {checkpoint['global_step']}")
-
-
-def _check_moments(moments: Any, parameter: Tensor, where: str, *, adam: bool) -> None:
-    """Check the state that an optimizer keeps about one parameter."""
-    kind = Kind(
-        f"finite numbers of shape {tuple(parameter.shape)}",
-        lambda value: (
-            isinstance(value, Tensor)
-            and is_plain(value)
-            and value.shape == parameter.shape
-            and value.is_floating_point()
-            and bool(torch.isfinite(value).all())
-        ),
-    )
-    count = Kind("one number", lambda value: isinstance(value, Tensor) and value.numel() == 1 and bool(value >= 0))
-    check_values(
-        moments, {"step": count, "exp_avg": kind, "exp_avg_sq": kind} if adam else {"momentum_buffer": kind}, {}, where
-    )
-
-
-def check_progress(
-    checkpoint: Mapping[str, Any], loop: Mapping[str, Any], callbacks: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> None:
-    """Check the progress of the run in a checkpoint, and the state of its callbacks and of the epoch's metrics.
-
-    The others are those of the new run that will take that state.
-
-    Raises:
-        DamagedError: A value is missing, or does not fit.
-    """
-    state = {"loops": MAPPING, "callbacks": MAPPING, "optimizer_states": LIST, "lr_schedulers": LIST}
-    check_values(checkpoint, state, {})
-    check_like(checkpoint["loops"], {"fit_loop": {**loop, "state_dict": {}}}, "loops")
-    check_values(checkpoint["loops"]["fit_loop"]["state_dict"], {}, {"combined_loader": LOADERS}, "loops.fit_loop.")
-    for name, own in callbacks.items():
-        if saved := checkpoint["callbacks"].get(name):
-            check_values(saved, {}, {}, f"callbacks.{name}.")
-            needed = {key: value for key, value in own.items() if key in saved or key not in ADDED}
-            check_like(saved, needed, f"callbacks.{name.partition('{')[0]}")
-    for row in checkpoint["callbacks"].get(RECORDER, {}).get("rows", []):
-        check_values(row, {"epoch": number(0), "step": whole(0)}, {}, f"callbacks.{RECORDER}.rows.")
-        if not all(isinstance(value, int | float) for value in row.values()):
-            raise DamagedError(f"callbacks.{RECORDER}.rows contains a value that is no number")
-    if saved := checkpoint.get("epoch_metrics"):
-        check_values(saved, {}, {}, "epoch_metrics.")
-        check_like(saved, metrics, "epoch_metrics")
+def usable(record: str, content: dict[str, Any]) -> dict[str, Any]:
+    """A run's config or result without the values that nothing can be done with."""
+    kinds = {"config": CONFIG, "result": RESULT}.get(record, {})
+    kept = {name: value for name, value in content.items() if name not in kinds or kinds[name].accepts(value)}
+    if "data" in kept and record == "config":
+        data = kept["data"].items()
+        kept["data"] = {name: value for name, value in data if name not in DATA or DATA[name].accepts(value)}
+    return kept
 
 
 def check_network_code(options: Mapping[str, Any]) -> None:

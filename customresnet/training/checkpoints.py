@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from customresnet.runs.checkpoint import load_plain, read_weights
 from customresnet.runs.durable import previous, write_checkpoint
 from customresnet.runs.folders import LAST, WEIGHTS_SUFFIX
-from customresnet.runs.validation import check_progress
+from customresnet.runs.state import check_progress
 from customresnet.runtime.files import shown
 from customresnet.training.lightning import callbacks_of, is_fast_dev_run
 

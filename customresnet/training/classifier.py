@@ -15,7 +15,7 @@ from customresnet.data.batches import Batch
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import Network, build_network, default_width, network_spec
 from customresnet.runs.checkpoint import FORMAT, FORMAT_KEY, check_format
-from customresnet.runs.validation import check_optimizer_state
+from customresnet.runs.state import check_optimizer_state
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.trust import trust
 from customresnet.schedules import Policy, PolicyName, policy_from_options

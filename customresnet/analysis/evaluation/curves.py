@@ -26,6 +26,7 @@ def style_curves(accuracy: Axes, loss: Axes, rate: Axes) -> None:
 
 def curves(rows: list[EpochMetrics]) -> Section:
     """Curves of a run, from the rows of its epochs.csv. Missing values leave gaps."""
+    rows = [row for row in rows if "epoch" in row]
     stages = [stage for stage in NAMES if any(f"{stage}/acc" in row for row in rows)]
     if not stages:
         return Section("curves", "Curves", missing="there is no epochs.csv with accuracies beside the checkpoint")

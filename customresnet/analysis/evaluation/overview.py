@@ -1,5 +1,6 @@
 """The report's first section: recipe, accuracy, time, versions and hardware."""
 
+from collections.abc import Callable
 from typing import Any
 
 from customresnet.analysis.evaluation.predictions import Predictions
@@ -8,7 +9,8 @@ from customresnet.data.transforms.albumentations_backend import AlbumentationsBa
 from customresnet.data.transforms.policy import Augmentation
 from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.models import network_name
-from customresnet.runtime.formatting import data_name, duration, learning_rate, percent
+from customresnet.runtime.errors import UserError
+from customresnet.runtime.formatting import UNKNOWN, data_name, duration, learning_rate, percent
 from customresnet.runtime.intervals import wilson
 from customresnet.schedules import policy_from_options
 
@@ -49,13 +51,13 @@ def _compared(correct: int, images: int, checkpoint: dict[str, Any], result: dic
     """How the accuracy computed here compares with the recorded one."""
     if not result:
         return ["There is no result.json beside the checkpoint: the run is unfinished, or the checkpoint was copied."]
-    if checkpoint["global_step"] != result["steps"]:
+    if result.get("steps") not in (None, checkpoint["global_step"]):
         return [
             f"This is the network after step {checkpoint['global_step']:,}. The time and speed below are for the "
             f"whole run of {result['steps']:,} steps."
         ]
     recorded, total = result.get("test/correct"), result.get("test/images")
-    if recorded is None or (recorded, total) == (correct, images):
+    if recorded is None or total is None or (recorded, total) == (correct, images):
         return []
     if total != images:
         return [f"The run recorded {recorded:,} of {total:,} images correct."]
@@ -81,10 +83,10 @@ def _recipe(checkpoint: dict[str, Any], config: dict[str, Any]) -> dict[str, str
     if "data" in config:
         used = config["data"]
         constants = prep["mean"], prep["std"], prep["image_size"]
-        part, held_out = used.get("train_size"), used["val_size"]
+        part, held_out = used.get("train_size"), used.get("val_size")
         facts |= {
-            "batch size": str(used["batch_size"]),
-            "training images": str(AlbumentationsBackend(Augmentation.from_config(used["augment"]), *constants)),
+            "batch size": str(used.get("batch_size", UNKNOWN)),
+            "training images": _augmentation(used.get("augment", {}), constants),
             "trained on": f"{part:,} training images" if part else "all training images",
             "held out": f"{held_out} images" if held_out else "none; the test images are evaluated after each epoch",
         }
@@ -106,18 +108,26 @@ def _momentum(options: dict[str, Any]) -> str:
     return f"{name} {limits[1]:g} to {limits[0]:g} and back" if limits else f"{name} constant"
 
 
+def _augmentation(options: dict[str, Any], constants: tuple[Any, ...]) -> str:
+    try:
+        return str(AlbumentationsBackend(Augmentation.from_config(options), *constants))
+    except (UserError, TypeError, ValueError, AttributeError):  # from another version, or edited by hand
+        return UNKNOWN
+
+
 def _measured(result: dict[str, Any]) -> dict[str, str]:
-    if not result:
-        return {}
-    return {
-        "parameters": f"{result['parameters']:,}",
-        "time": f"{duration(result['seconds'])}, including evaluations",
-        "speed": f"{result['images_per_second']:,} images/s, including evaluations",
-        "seed": str(result["seed"]),
-        "precision": result["precision"],
-        "device": result["device"],
-        "versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+    """What a run recorded; a damaged record lacks some of it."""
+    words: dict[str, Callable[[Any], str]] = {
+        "parameters": lambda value: f"{value:,}",
+        "seconds": lambda value: f"{duration(value)}, including evaluations",
+        "images_per_second": lambda value: f"{value:,} images/s, including evaluations",
+        "seed": str,
+        "precision": str,
+        "device": str,
+        "versions": lambda value: ", ".join(f"{name} {version}" for name, version in value.items()),
     }
+    names = {"seconds": "time", "images_per_second": "speed"}
+    return {names.get(name, name): say(result[name]) for name, say in words.items() if result.get(name) is not None}
 
 
 def _rate(value: float | None) -> str:

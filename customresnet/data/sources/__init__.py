@@ -48,6 +48,8 @@ def find(source: SourceName, root: Path | None, test_share: float | None = None)
         raise UserError(f"`test_share` {test_share:g} is an option of `source` folder; received `source` {source}")
     if source == "digits":
         return ImageSet(digits.CLASSES, digits.SIZES, lambda split, size: _resized(digits.load_digits(split), size))
+    if source not in cifar.CLASSES:  # from a checkpoint's or run's record
+        raise UserError(f"`source` must be cifar10, cifar100, folder or digits; received {source}")
     return ImageSet(
         cifar.CLASSES[source], cifar.SIZES, lambda split, size: _resized(cifar.load_cifar(source, root, split), size)
     )

@@ -14,10 +14,13 @@ import torch
 from tqdm import tqdm
 
 from customresnet.data.labelled_images import DEFAULT_IMAGE_SIZE, LabelledImages, Split
-from customresnet.data.sources.image_files import read_square
+from customresnet.data.sources.image_files import read_regular, read_square
 from customresnet.data.sources.layout import Layout, find_layout
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.screen import interactive
+
+MAX_BYTES = 10**8
+"""Bound of a file in a .zip."""
 
 
 def folder_layout(root: Path | None, test_share: float | None) -> Layout:
@@ -57,7 +60,7 @@ def _open(root: Path | None) -> Iterator[tuple[list[str], Callable[[str], bytes]
     if root is None:
         raise UserError("`source` folder needs `root`: a directory or .zip of {train,test}/<class>/ images")
     if root.is_dir():
-        yield list(_walk(root, "", {os.path.realpath(root)})), lambda name: (root / name).read_bytes()
+        yield list(_walk(root, "", {os.path.realpath(root)})), lambda name: read_regular(root / name)
     elif root.is_file():
         try:
             archive = zipfile.ZipFile(root)
@@ -65,9 +68,16 @@ def _open(root: Path | None) -> Iterator[tuple[list[str], Callable[[str], bytes]
             raise UserError(f"`root` {root} is neither a directory nor a readable .zip ({error})") from error
         with archive:
             entries = _entries(archive)
-            yield list(entries), lambda name: archive.read(entries[name])
+            yield list(entries), lambda name: _read(archive, entries[name])
     else:
         raise UserError(f"`root` {root} does not exist; it must be a directory or a .zip")
+
+
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """The content of a .zip's entry, which may be much larger than the .zip."""
+    if entry.file_size > MAX_BYTES:
+        raise ValueError(f"its {entry.file_size:,} bytes are more than {MAX_BYTES:,}")
+    return archive.read(entry)
 
 
 def _walk(root: Path, inside: str, above: set[str]) -> Iterator[str]:
@@ -93,7 +103,8 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     entries = dict(infos)
     for name, info in infos.items():
         if stat.S_ISLNK(info.external_attr >> 16):
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), archive.read(info).decode()))
+            link = _read(archive, info).decode(errors="replace") if info.file_size < 4096 else ""
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
             linked = [other for other in infos if f"{other}/".startswith(f"{target}/")]
             if linked:
                 del entries[name]
