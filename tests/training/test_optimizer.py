@@ -1,13 +1,16 @@
 """The optimizer that the options name: what it decays, and what the loss to minimize is."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from customresnet import ImageClassifier
+import customresnet
+from customresnet import CIFAR10DataModule, ImageClassifier, Trainer
 from customresnet.runtime.errors import UserError
 from customresnet.training.optimizer import build_optimizer
 
@@ -72,3 +75,34 @@ def test_label_smoothing_changes_the_loss_to_minimize_but_not_the_logged_one() -
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ImageClassifier(width=4, **options)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("options", [{"optimizer": "sgd"}, {}, {"decoupled": True, "weight_decay": 0.1}])
+def test_gradients_are_clipped_with_every_precision_and_optimizer(
+    tmp_path: Path, precision: str, options: dict[str, Any]
+) -> None:
+    norms: list[float] = []
+
+    class Norms(pl.Callback):
+        def on_before_zero_grad(self, trainer: Any, pl_module: pl.LightningModule, optimizer: Any) -> None:
+            gradients = [p.grad.float().norm() for p in pl_module.parameters() if p.grad is not None]
+            norms.extend([float(torch.stack(gradients).norm())] if gradients else [])
+
+    torch.manual_seed(0)
+    data = CIFAR10DataModule(source="digits", batch_size=64, train_size=192, seed=0, engine="batch")
+    model = ImageClassifier(width=4, lr_max=3e-3, lr_min=1e-4, momentum=None, **options)
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(
+        max_epochs=1,
+        precision=precision,
+        gradient_clip_val=1e-3,
+        callbacks=[Norms()],
+        default_root_dir=str(tmp_path),
+        **silent,
+    )
+    result = customresnet.fit(model, data, trainer, report=False)
+    assert result is not None
+    assert result["ended"] == "completed"
+    assert norms
+    assert max(norms) <= 1.01e-3
