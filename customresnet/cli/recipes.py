@@ -77,9 +77,7 @@ def _texts(content: Any, key: str = "") -> Iterator[str]:
 
 def _files(text: str, recipe: Path) -> list[Path]:
     """The files of this name: seen from the recipe's folder, or from the current one."""
-    if not text or len(text) > 4096 or not text.isprintable():
-        return []
-    return [path for path in (recipe.parent / text, Path(text)) if path.is_file()]
+    return [path for path in (recipe.parent / text, Path(text)) if text and os.path.isfile(path)]
 
 
 def _contents(text: str, recipe: Path) -> Iterator[Any]:

@@ -19,8 +19,8 @@ from customresnet.data.sources.layout import Layout, find_layout
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.screen import interactive
 
-MAX_BYTES = 10**8
-"""Bound of a file in a .zip."""
+MAX_BYTES, MAX_DEPTH = 10**8, 50
+"""Bounds of a file in a .zip: its size, and the folders around it; deeper ones are left out."""
 
 
 def folder_layout(root: Path | None, test_share: float | None) -> Layout:
@@ -99,7 +99,8 @@ def _walk(root: Path, inside: str, above: set[str]) -> Iterator[str]:
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The entries of a .zip by name, with "/" between folders. Links to other entries are followed."""
-    infos = {info.filename.replace("\\", "/"): info for info in archive.infolist()}
+    names = {info: info.filename.replace("\\", "/") for info in archive.infolist()}
+    infos = {name: info for info, name in names.items() if name.count("/") <= MAX_DEPTH}
     entries = dict(infos)
     for name, info in infos.items():
         if stat.S_ISLNK(info.external_attr >> 16):
