@@ -48,11 +48,10 @@ class CIFAR10DataModule(pl.LightningDataModule):
         test_share: For source folder without test images, the fraction of each class's images to test on. They are
             chosen at random, but are the same for every seed. Default: there must be test images.
         mean: Per-channel mean to subtract, of pixels in [0, 1]. auto computes it from the training images. Default: the
-            checkpoint's, else auto for source folder, CIFAR-100's own, and CIFAR-10's (0.4914, 0.4822, 0.4465) for the
-            others.
-        std: Per-channel standard deviation to divide by, of pixels in [0, 1]. auto computes it from the training
-            images. Default: the checkpoint's, else auto for source folder, CIFAR-100's own, and CIFAR-10's (0.2470,
-            0.2435, 0.2616) for the others.
+            checkpoint's, else auto for source folder, CIFAR-100's own for cifar100, and CIFAR-10's (0.4914, 0.4822,
+            0.4465) for the others.
+        std: Per-channel standard deviation to divide by, of pixels in [0, 1], with the same values of auto and the
+            default; CIFAR-10's is (0.2470, 0.2435, 0.2616).
         image_size: Side in pixels to resize all images to. Default: the checkpoint's, else images must be 32x32.
         augment: Augmentation of the training images.
         engine: Transform backend. albumentations prepares images one by one, in the worker processes if there are

@@ -1,5 +1,6 @@
-"""LabelledImages: a labeled image set in memory."""
+"""LabelledImages: a labeled image set in memory, and its classes."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -37,6 +38,14 @@ class LabelledImages:
             return self
         labels = torch.tensor([classes.index(name) for name in self.classes])
         return LabelledImages(self.images, labels[self.labels], classes)
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort class names; as numbers if all of them are numbers."""
+    names = list(names)
+    if all(re.fullmatch(r"[+-]?\d+(\.\d+)?", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
+    return tuple(sorted(names))
 
 
 def class_differences(names: Mapping[str, Iterable[str]]) -> str:

@@ -262,10 +262,10 @@ def test_test_share_leaves_validation_images_held_out(make):
             [*in_classes("train"), "val/images/1.png", "test/images/2.png"],  # as in tiny-imagenet-200
             r"in train/: no test images \(not divided into these classes: test/, val/\); found the classes cat, dog",
         ),
-        (["a/train.csv", "b.zip"], r"no images that can be read; found a/ \(0 images\), b\.zip; .*b\.zip may be"),
-        (["empty/"], r"no images that can be read; found empty/ \(0 images\)"),
+        (["a/train.csv", "b.zip"], r"no images that can be read; found a/train\.csv, b\.zip; .*b\.zip may be"),
+        (["empty/"], r"no images that can be read; found no files"),
         (["1.png", "2.png"], r"no folders of classes; found 2 images; images must be in train/<class>/"),
-        (["train/1.png", "test/2.png"], r"no folders of classes; found test/ \(1 images\), train/ \(1 images\)"),
+        (["train/1.png", "test/2.png"], r"no folders of classes; found test/ \(1 image\), train/ \(1 image\)"),
         (in_classes("val", "test"), r"no folders of classes; found test/ \(9 images\), val/ \(9 images\)"),
         (in_classes("cat", "dog", classes=("train", "test")), r"the splits are inside of the classes; found cat/test/"),
         (

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from customresnet.data.labelled_images import Split, class_differences
+from customresnet.data.labelled_images import Split, class_differences, class_order
 from customresnet.data.sources.image_files import image_suffixes, is_hidden
 from customresnet.runtime.errors import UserError
 from customresnet.runtime.formatting import listed
@@ -51,9 +51,8 @@ class Folder:
 
     def __str__(self) -> str:
         """What it contains."""
-        found = [f"{folder.path} ({len(folder.all_images):,} images)" for folder in self.folders.values()]
-        found += [f"{len(self.images):,} images"] if self.images else []
-        return listed(found + self.others, 5) or "nothing"
+        found = [f"{folder.path} ({_images(folder.all_images)})" for folder in self.folders.values()]
+        return listed([*found, *([_images(self.images)] if self.images else []), *self.others], 5)
 
 
 @dataclass(frozen=True)
@@ -103,14 +102,6 @@ def find_layout(names: Iterable[str], root: Path, test_share: float | None = Non
     return Layout(class_order(files["train"]), files, tuple(notes))
 
 
-def class_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort class names; as numbers if all of them are numbers."""
-    names = list(names)
-    if all(re.fullmatch(r"[+-]?\d+(\.\d+)?", name) for name in names):
-        return tuple(sorted(names, key=lambda name: (float(name), name)))
-    return tuple(sorted(names))
-
-
 def _tree(names: Iterable[str]) -> tuple[Folder, list[str]]:
     """The tree of all files and folders, and the paths of those that are hidden."""
     top, hidden = Folder(), set()
@@ -128,6 +119,10 @@ def _tree(names: Iterable[str]) -> tuple[Folder, list[str]]:
             is_image = PurePosixPath(name).suffix.lower() in image_suffixes()
             (folder.images if is_image else folder.others).append(name)
     return top, sorted(hidden)
+
+
+def _images(names: list[str]) -> str:
+    return f"{len(names):,} image{'s' * (len(names) != 1)}"
 
 
 def _split_of(name: str) -> Split | None:
@@ -197,7 +192,8 @@ def _without_split(top: Folder, root: Path, test_share: float | None) -> Folder:
     where = f"`root` {root}" + (f", in {folder.path}" if folder.path else "")
     if not top.all_images:
         archives = [f"; {root}/{name} may be the `root`" for name in top.all_others if name.lower().endswith(".zip")]
-        raise UserError(f"{where}: no images that can be read; found {folder}; {RULE}{''.join(archives[:1])}")
+        found = listed(top.all_others, 5) or "no files"
+        raise UserError(f"{where}: no images that can be read; found {found}; {RULE}{''.join(archives[:1])}")
     if len(splits) < 2 or None not in splits.values():
         raise UserError(f"{where}: no folders of classes; found {folder}; {RULE}")
     for inner in folder.filled.values():
