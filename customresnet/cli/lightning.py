@@ -8,6 +8,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 from jsonargparse import Namespace
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from customresnet.cli.parsing import add_command_arguments, in_one_line, with_flags
+from customresnet.cli.parsing import add_command_arguments, in_one_line, split_flags, with_flags
 from customresnet.cli.recipes import checked_recipe, is_preset, recipe_path
 from customresnet.data import sources
 from customresnet.data.datamodule import CIFAR10DataModule
@@ -27,6 +28,7 @@ from customresnet.runs.folders import CONFIG, check_run_name, find_checkpoint, i
 from customresnet.runs.validation import check_network_code
 from customresnet.runtime.errors import UserError
 from customresnet.training.classifier import ImageClassifier
+from customresnet.training.messages import parameter_names
 from customresnet.training.options import check_same_options, refuse_contradiction
 from customresnet.training.trainer import Trainer
 
@@ -193,7 +195,11 @@ def run_with_trainer(name: str, function: Callable[..., Any], words: list[str]) 
     try:
         cli = CommandLine(function, words, name)
         own = {parameter: cli.config_init[parameter] for parameter in cli.own}
-        result = function(cli.model, cli.datamodule, cli.trainer, **own)
+        token = parameter_names.set(partial(with_flags, parser=cli.parser))
+        try:
+            result = function(cli.model, cli.datamodule, cli.trainer, **own)
+        finally:
+            parameter_names.reset(token)
         if isinstance(result, dict) and result.get("ended") == "diverged":
             sys.exit(1)
     except argparse.ArgumentError as error:
@@ -218,20 +224,6 @@ def flags_parser(function: Callable[..., Any]) -> LightningArgumentParser:
     for kind, key in ((ImageClassifier, "model"), (CIFAR10DataModule, "data"), (Trainer, "trainer")):
         parser.add_lightning_class_args(kind, key)
     return parser
-
-
-def split_flags(words: list[str], belongs: Callable[[str], bool]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The flags that ``belongs`` accepts, each with its value, and all other words."""
-    found: list[tuple[str, str]] = []
-    others: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        flag, equals, after = word.partition("=")
-        if belongs(flag) and (value := after if equals else next(rest, None)) is not None:
-            found.append((flag, value))
-        else:
-            others.append(word)
-    return found, others
 
 
 def with_arguments(network: str | dict[str, Any], flags: list[tuple[str, str]]) -> dict[str, Any]:

@@ -92,6 +92,20 @@ def with_flags(message: str, parser: jsonargparse.ArgumentParser) -> str:
     return re.sub(r"`([A-Za-z_][\w.]*)`", flag, message)
 
 
+def split_flags(words: list[str], belongs: Callable[[str], bool]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The flags that ``belongs`` accepts, each with its value, and all other words."""
+    found: list[tuple[str, str]] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, equals, after = word.partition("=")
+        if belongs(flag) and (value := after if equals else next(rest, None)) is not None:
+            found.append((flag, value))
+        else:
+            others.append(word)
+    return found, others
+
+
 def run_plain(name: str, function: Callable[..., Any], words: list[str]) -> None:
     """Parse the flags of a command that needs no Trainer, and call its function."""
     parser = jsonargparse.ArgumentParser(

@@ -84,7 +84,7 @@ def fit(
     newest = newest_run(Path(trainer.default_root_dir), getattr(trainer, "run_name", "")) if auto_resume else None
     if newest and ckpt_path is None:
         if is_finished(newest):
-            announce(trainer, f"{shown(newest)} is finished: nothing to do (--auto_resume)")
+            announce(trainer, f"{shown(newest)} is finished: nothing to do (`auto_resume`)")
             return cast(Result, read_record("result", newest))
         ckpt_path = str(newest)
     if trainer.current_epoch > 0:

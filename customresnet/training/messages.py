@@ -1,7 +1,8 @@
 """The messages that a run prints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
@@ -24,10 +25,15 @@ ENDINGS = {
 }
 
 
+parameter_names: ContextVar[Callable[[str], str]] = ContextVar("parameter_names", default=str)
+"""How a message names parameters: in backticks, unless the command line replaces these by its flags."""
+
+
 def announce(trainer: pl.Trainer, text: str) -> None:
     """Print in the first process, above any progress bar."""
     if not trainer.is_global_zero:
         return
+    text = parameter_names.get()(text) if "`" in text else text
     bar = trainer.progress_bar_callback
     (bar.print if bar else print)(text)
 

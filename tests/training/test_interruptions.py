@@ -324,3 +324,13 @@ def test_a_disk_that_is_full_for_a_while_costs_tensorboard_only_the_points_in_be
     assert "warning: could not write to TensorBoard (No space left on device)" in capsys.readouterr().err
     shown = {step for step, _ in points(tmp_path / RUN)["lr"]}
     assert shown >= {0, 1, 6, 7, 8, 9}
+
+
+def test_notes_name_flags_on_the_command_line_and_parameters_in_python(run, tmp_path, capsys):
+    finished = tmp_path / "finished"
+    fit(finished)
+    capsys.readouterr()
+    fit(finished, auto_resume=True)
+    assert "nothing to do (`auto_resume`)" in capsys.readouterr().out
+    words = ["fit", *TINY, "--auto_resume", "--trainer.default_root_dir", str(finished)]
+    assert "nothing to do (--auto_resume)" in run(*words).out
