@@ -16,13 +16,13 @@ FLAG = r"(?<![\w-])--[a-z][\w.-]*"
 
 @pytest.fixture
 def flags_of(run):
-    """The flags that a command's help lists."""
+    """The flags that a command's help lists, and those of all commands."""
 
     @cache
     def flags(command: str) -> set[str]:
         outcome = run(command, "--help")
         assert outcome.code == 0, outcome.err
-        return set(re.findall(FLAG, outcome.out))
+        return set(re.findall(FLAG, outcome.out + run("--help").out))
 
     return flags
 
