@@ -122,7 +122,8 @@ def read_weights(path: Path) -> dict[str, Any]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         saved = metadata.pop(CHECKSUM, None)
         content: dict[str, Any] = {name: read_json(metadata[name]) for name in METADATA}
-        content |= {"state_dict": state, VERSION: metadata[VERSION]}
+        version = read_json(metadata.get(FORMAT_KEY, "0"))
+        content |= {"state_dict": state, VERSION: metadata[VERSION], FORMAT_KEY: version}
     except Exception as error:  # the library may raise anything on arbitrary bytes
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"`ckpt_path` {path} is damaged or not a weights file of this project ({reason})") from error
@@ -163,7 +164,7 @@ def write_weights(path: Path, checkpoint: dict[str, Any], records: Mapping[str, 
     trained = f"trained on {images} for {result['epochs']} epochs"
     description = f"{network}, {result['parameters']:,} parameters, {trained}: {accuracy}"
     metadata = {name: json.dumps(content[name]) for name in METADATA}
-    metadata |= {"description": description, VERSION: checkpoint[VERSION]}
+    metadata |= {"description": description, VERSION: checkpoint[VERSION], FORMAT_KEY: str(FORMAT)}
     state = {name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path, metadata={**metadata, CHECKSUM: checksum(metadata, state)})

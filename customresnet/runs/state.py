@@ -50,7 +50,7 @@ def check_optimizer_state(checkpoint: Mapping[str, Any], optimizer: Optimizer, s
         check_like(saved, cycled, f"{where}.param_groups")
         for key, parameter in zip(saved["params"], real["params"], strict=True):
             if state["state"].get(key):
-                _check_moments(state["state"][key], parameter, f"{where}.state.{key}", adam="betas" in group)
+                _check_moments(state["state"][key], parameter, f"{where}.state.{key}.", adam="betas" in group)
     saved, own = checkpoint["lr_schedulers"][0], scheduler.state_dict()
     changing = {name: own[name] for name in CHANGING if name in own}
     check_like(saved, changing, "lr_schedulers.0")

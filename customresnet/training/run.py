@@ -83,7 +83,8 @@ def log_into(trainer: pl.Trainer, folder: Path, step: int | None = None) -> None
 def resumed_csv_logger(folder: Path, step: int) -> CSVLogger:
     """A CSVLogger that continues its metrics.csv at ``step``; a new one would delete it."""
     path = folder / "metrics.csv"
-    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    rows = [row for row in csv.DictReader(lines) if str(row.get("step")).isdecimal() and None not in row]
     logger = CSVLogger(str(folder.parent), "", folder.name)
     logger.experiment.metrics = [row for row in rows if int(row["step"]) < step]
     logger.save()
