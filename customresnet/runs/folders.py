@@ -90,10 +90,12 @@ def find_checkpoint(ckpt_path: str, root: Path, name: str | None = None, *, unfi
 
 
 def _hpc_checkpoint(root: Path) -> Path:
-    found = sorted(root.glob("hpc_ckpt_*.ckpt"), key=lambda path: int(path.stem.rpartition("_")[2]))
-    if not found:
+    numbers = [
+        (m[1], path) for path in root.glob("hpc_ckpt_*.ckpt") if (m := re.fullmatch(r"hpc_ckpt_(\d+)", path.stem))
+    ]
+    if not numbers:
         raise UserError(f"`ckpt_path` hpc: there is no hpc_ckpt_N.ckpt in {root}")
-    return found[-1]
+    return max(numbers, key=lambda found: int(found[0]))[1]
 
 
 def _newest_checkpoint(which: str, root: Path, name: str | None, unfinished: bool) -> Path:
