@@ -197,7 +197,9 @@ def test_classes_in_another_order_than_the_checkpoints_are_the_same_classes(run,
     torch.save(checkpoint, "reordered.ckpt")
     assert run("report", "--ckpt_path", "reordered.ckpt", "--output", "page", "--gallery.images", "0").code == 0
     expected = read_json(copied / "report/overview.json")["correct"]
-    assert read_json(Path("page/overview.json"))["correct"] == pytest.approx(expected, abs=1)
+    assert read_json(Path("page/overview.json"))["correct"] == pytest.approx(
+        expected, abs=5
+    )  # bf16 logits may be equal, and the first class wins
 
 
 def test_another_checkpoint_of_a_run_has_its_own_page(run, copied):
