@@ -65,6 +65,8 @@ def lr_sweep(
     if unfinished:
         result = LRSweepResult.load(unfinished)
         result.refuse_other_flags(flags)
+        if (result.lrs, result.steps) != (sweep.lrs(), sweep.steps_each(per_epoch)):
+            raise UserError(f"`resume`: {unfinished / FILE} is damaged: its learning rates or steps are not its flags'")
         announce(trainer, f"resuming {shown(unfinished)}: {len(result.points)} of {points} points are measured")
     announce(trainer, f"LR sweep: {points} learning rates from {start:g} to {end:g}, {result.steps} steps at each")
     measure(trainer, result, model, datamodule, parallel)

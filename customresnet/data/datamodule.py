@@ -31,6 +31,8 @@ from customresnet.data.transforms.preprocessing import Preprocessing
 from customresnet.data.transforms.selection import EngineName, TransformBackend, select_backend
 from customresnet.runtime.errors import UserError
 
+MAX_WORKERS = 512
+
 
 class CIFAR10DataModule(pl.LightningDataModule):
     """CIFAR-10 or another labeled image set, with augmentation for training.
@@ -101,6 +103,8 @@ class CIFAR10DataModule(pl.LightningDataModule):
                 raise UserError(f"`{name}` must be at least {least}; received {getattr(self, name)}")
         if self.num_workers != "auto" and self.num_workers < 0:
             raise UserError(f"`num_workers` must be at least 0, or auto; received {self.num_workers}")
+        if self.num_workers != "auto" and self.num_workers > MAX_WORKERS:
+            raise UserError(f"`num_workers` must be at most {MAX_WORKERS}; received {self.num_workers}")
         if self.test_share is not None and not 0 < self.test_share < 1:
             raise UserError(f"`test_share` must be above 0 and below 1; received {self.test_share:g}")
         size = self.image_size or DEFAULT_IMAGE_SIZE

@@ -58,6 +58,7 @@ def several(count: int, each: Kind) -> Kind:
 
 
 MAPPING = Kind("a mapping", lambda value: isinstance(value, dict))
+NAMED = Kind("a mapping by name", lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value))
 LIST = Kind("a list", lambda value: isinstance(value, list))
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("a text", lambda value: isinstance(value, str))

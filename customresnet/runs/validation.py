@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from customresnet.models import build_network, network_spec
 from customresnet.runs.kinds import (
     LIST,
     MAPPING,
+    NAMED,
     SWITCH,
     TEXT,
     DamagedError,
@@ -30,6 +31,7 @@ from customresnet.runs.kinds import (
 )
 from customresnet.runtime.trust import refuse_foreign_code
 from customresnet.schedules import POLICIES
+from customresnet.schedules.triangular import CycleMode
 
 PREFIX = "net."
 """Prefix of the network's weights in a checkpoint's state_dict."""
@@ -43,9 +45,9 @@ def _are_classes(value: Any) -> bool:
 RATE = number(0, 1e12).optional
 
 CONTENT = {
-    "hyper_parameters": MAPPING,
-    "preprocessing": MAPPING,
-    "state_dict": MAPPING,
+    "hyper_parameters": NAMED,
+    "preprocessing": NAMED,
+    "state_dict": NAMED,
     "epoch": whole(0),
     "global_step": whole(0),
 }
@@ -55,7 +57,7 @@ MORE = {
     ),
     "scheduled_steps": whole(0).optional,
     "loops": MAPPING,
-    "callbacks": MAPPING,
+    "callbacks": NAMED,
     "optimizer_states": LIST,
     "lr_schedulers": LIST,
 }
@@ -75,7 +77,7 @@ MORE_OPTIONS = {
     "anneal": one_of("linear", "cos"),
     "final_div_factor": number(1, 1e300),
     "half_cycle": RATE,
-    "cycle_mode": TEXT,
+    "cycle_mode": one_of(*get_args(CycleMode)),
     "cycle_gamma": number(0, 1),
     "optimizer": one_of("adam", "sgd"),
     "decoupled": SWITCH,

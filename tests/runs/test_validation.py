@@ -55,7 +55,7 @@ def edit(path: tuple[Any, ...], value: Any) -> None:
         (("hyper_parameters", "width"), 8, "its weights do not fit the network custom_resnet of width 8"),
         (("hyper_parameters", "dropout"), "much", "hyper_parameters.dropout must be a number from 0 to 1"),
         (("hyper_parameters", "lr_max"), None, "it lacks hyper_parameters.lr_max"),
-        (("hyper_parameters",), [1], "hyper_parameters must be a mapping; received a list"),
+        (("hyper_parameters",), [1], "hyper_parameters must be a mapping by name; received a list"),
         (("preprocessing", "image_size"), 100_000, "preprocessing.image_size must be a whole number from 32 to 1,024"),
         (("preprocessing", "mean"), [0.5, 0.5, float("nan")], "preprocessing.mean must be 3 values"),
         (("preprocessing", "classes"), ["0", "1"], "it names 2 classes of 10"),
@@ -95,7 +95,8 @@ def test_a_checkpoints_content_is_checked(run, copy, path, value, message):
         (("loops", "fit_loop", "epoch_progress"), None, "it lacks loops.fit_loop.epoch_progress"),
         (("loops", "fit_loop", "epoch_progress", "current", "ready"), "two", "ready must be a whole number"),
         (("callbacks", "RunLog", "rows"), [{"loss": 1}], "it lacks callbacks.RunLog.rows.epoch"),
-        (("callbacks",), 3, "callbacks must be a mapping; received 3"),
+        (("callbacks",), 3, "callbacks must be a mapping by name; received 3"),
+        (("callbacks",), {1: {}}, "callbacks must be a mapping by name; received a dict"),
     ],
 )
 def test_the_state_of_a_resumed_run_is_checked(run, copy, path, value, message):
@@ -211,6 +212,7 @@ def test_a_report_tells_what_damaged_records_still_hold(run, small_run, number):
         '{"flags": {}, "lrs": [0.1, NaN], "steps": 1, "points": []}',
         '{"flags": {}, "lrs": [0.1], "steps": 1, "points": [{"lr": 0.1, "images": "x"}]}',
         '{"flags": {}, "lrs": 3, "steps": 1, "points": []}',
+        '{"flags": {}, "lrs": [0.1], "steps": 1, "points": [3]}',
     ],
 )
 def test_a_damaged_sweep_is_not_resumed(run, content):
