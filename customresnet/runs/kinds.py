@@ -109,9 +109,9 @@ def is_plain(tensor: Tensor) -> bool:
 def check_like(saved: Any, own: Any, where: str, *, same: bool = False) -> None:
     """Raise a DamagedError unless saved state has the form of this run's own, so that it can be loaded.
 
-    What is None or empty in either may be anything in the other. With ``same``, the values must be the same too.
+    What is None or empty in the new run may be anything. With ``same``, the values must be the same too.
     """
-    if own is None or saved is None or (_is_nan(own) and _is_nan(saved)):
+    if own is None or (_is_nan(own) and _is_nan(saved)):
         return
     if isinstance(own, Tensor):
         fits = isinstance(saved, Tensor) and is_plain(saved) and saved.shape == own.shape

@@ -21,6 +21,14 @@ from customresnet.runs.kinds import (
 )
 
 LOADERS = Kind("a list of mappings", lambda value: LIST.accepts(value) and all(map(MAPPING.accepts, value)))
+SCORE = Kind("one number", lambda value: isinstance(value, Tensor) and is_plain(value) and value.numel() == 1)
+SCORES = {
+    **dict.fromkeys(("best_model_score", "current_score", "kth_value", "best_score"), SCORE.optional),
+    "best_k_models": Kind(
+        "a mapping to numbers", lambda value: MAPPING.accepts(value) and all(map(SCORE.accepts, value.values()))
+    ),
+}
+"""What callbacks that watch a metric remember of it."""
 FIXED = ("eps", "weight_decay", "amsgrad", "maximize", "nesterov", "dampening", "initial_lr")
 """Options of an optimizer that never change."""
 RECORDER, ADDED = "RunLog", ("images", "lr")
@@ -49,8 +57,11 @@ def check_optimizer_state(checkpoint: Mapping[str, Any], optimizer: Optimizer, s
         cycled = {name: group[name] for name in ("lr", "betas", "momentum") if name in group}
         check_like(saved, cycled, f"{where}.param_groups")
         for key, parameter in zip(saved["params"], real["params"], strict=True):
-            if state["state"].get(key):
+            if key in state["state"]:
                 _check_moments(state["state"][key], parameter, f"{where}.state.{key}.", adam="betas" in group)
+    known = {key for saved in state["state"] and state["param_groups"] for key in saved["params"]}
+    if not state["state"].keys() <= known or (checkpoint["global_step"] and not state["state"]):
+        raise DamagedError(f"{where}.state is not that of the network's parameters")
     saved, own = checkpoint["lr_schedulers"][0], scheduler.state_dict()
     changing = {name: own[name] for name in CHANGING if name in own}
     check_like(saved, changing, "lr_schedulers.0")
@@ -94,7 +105,7 @@ def check_progress(
     check_values(checkpoint["loops"]["fit_loop"]["state_dict"], {}, {"combined_loader": LOADERS}, "loops.fit_loop.")
     for name, own in callbacks.items():
         if saved := checkpoint["callbacks"].get(name):
-            check_values(saved, {}, {}, f"callbacks.{name}.")
+            check_values(saved, {}, SCORES, f"callbacks.{name.partition('{')[0]}.")
             needed = {key: value for key, value in own.items() if key in saved or key not in ADDED}
             check_like(saved, needed, f"callbacks.{name.partition('{')[0]}")
     for row in checkpoint["callbacks"].get(RECORDER, {}).get("rows", []):

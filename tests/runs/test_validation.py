@@ -15,10 +15,12 @@ import torch
 from customresnet.runs.checkpoint import read_checkpoint, write_weights
 from customresnet.runs.record import RunRecord
 from customresnet.runtime.errors import UserError
+from customresnet.training.checkpoints import checkpoint_callback
 from tests.conftest import BOUNDS, SMALL, one_line, read_json, train
 
 RUN = Path("lightning_logs/demo/version_0")
 LAST = RUN / "checkpoints/last.ckpt"
+CHECKPOINT = checkpoint_callback("last").state_key
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,17 @@ def test_a_checkpoints_content_is_checked(run, copy, path, value, message):
         (("optimizer_states", 0, "param_groups", 0, "lr"), "fast", "lr must be a number"),
         (("optimizer_states", 0, "param_groups", 0, "maximize"), True, "maximize must be False; received True"),
         (("optimizer_states",), [], "the state of one optimizer"),
+        (("optimizer_states", 0, "state"), {}, "0.state is not that of the network's parameters"),
+        (("optimizer_states", 0, "state"), {"0": {}}, "0.state is not that of the network's parameters"),
+        (("optimizer_states", 0, "state", 3), torch.zeros(2), "optimizer_states.0.state.3 must be a mapping"),
+        (("optimizer_states", 0, "state", 3), {}, "it lacks optimizer_states.0.state.3.step"),
+        (
+            ("loops", "fit_loop", "epoch_loop.manual_optimization.optim_step_progress", "current"),
+            3,
+            "must be a mapping",
+        ),
+        (("callbacks", CHECKPOINT, "best_k_models"), {"a": "b"}, "best_k_models must be a mapping to numbers"),
+        (("callbacks", CHECKPOINT, "current_score"), 3, "current_score must be one number, or null"),
         (("lr_schedulers", 0, "total_steps"), 7, "lr_schedulers.0.total_steps must be 24; received 7"),
         (("lr_schedulers", 0, "last_epoch"), 3, "its scheduler is at step 3 of 24"),
         (("loops", "fit_loop", "epoch_progress"), None, "it lacks loops.fit_loop.epoch_progress"),
