@@ -152,7 +152,7 @@ def test_two_processes_write_one_run_folder(tmp_path):
     assert [p.name for p in runs.iterdir()] == ["version_0"]
     result = read_json(runs / "version_0/result.json")
     assert result["test/images"] == 360
-    assert result["steps"] == 12  # 2 epochs of 1,437 images, 2 x 128 a step
+    assert result["steps"] == 24  # 2 epochs of 1,437 images, 128 a step, 64 from each process
     assert f"{result['test/correct']}/360" in done.stdout
     assert (runs / "version_0/report/index.html").is_file()
 

@@ -165,8 +165,9 @@ class RunRecorder(pl.Callback):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         what = {KeyboardInterrupt: "interrupted", SIGTERMException: "terminated"}.get(type(exception), "failed")
-        for dead in dead_processes(trainer):
-            announce(trainer, dead)
+        if what == "failed":
+            for dead in dead_processes(trainer):
+                announce(trainer, dead)
         kept = f"epochs 1 to {len(self.rows)} are kept" if self.rows else "no epoch was finished"
         checkpoint = last_checkpoint_path(trainer)
         if checkpoint is None or not checkpoint.is_file():
@@ -180,7 +181,11 @@ class RunRecorder(pl.Callback):
 
 def dead_processes(trainer: pl.Trainer) -> list[str]:
     """A sentence about each process of this run that has failed; torchrun reports those that it started itself."""
-    codes = {i + 1: process.poll() for i, process in enumerate(getattr(trainer.strategy.launcher, "procs", []))}
+    processes = getattr(trainer.strategy.launcher, "procs", [])
+    deadline = time.monotonic() + 2  # the lost connection may be noticed before the end of its process
+    while processes and time.monotonic() < deadline and not any(process.poll() for process in processes):
+        time.sleep(0.05)
+    codes = {i + 1: process.poll() for i, process in enumerate(processes)}
     reasons = {rank: f"signal {-code}" if code < 0 else f"exit code {code}" for rank, code in codes.items() if code}
     return [f"the process of rank {trainer.global_rank + rank} ended with {reason}" for rank, reason in reasons.items()]
 
