@@ -144,7 +144,6 @@ def disturb(
             tally.faults.append(f"{folder.name}: exit code {code}")
             return
         record_loss(folder, interval, tally)
-        time.sleep(1)  # TensorBoard orders files by the second in which they were opened
     for name, same in (
         ("weights", equal(weights(folder), weights(whole))),
         ("epochs.csv", (run_of(folder) / "epochs.csv").read_text() == (whole / RUN / "epochs.csv").read_text()),

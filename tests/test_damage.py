@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.slow
 def test_damaged_files_end_in_one_message_or_right():
-    command = [sys.executable, "-m", "experiments.damage", "--seed", "5", "--count", "40", "--workers", "1"]
+    command = [sys.executable, "-m", "experiments.damage", "--seed", "5", "--count", "24", "--workers", "1"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=170)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-    assert "| all | 40 |" in done.stdout
+    assert "| all | 24 |" in done.stdout

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,7 @@ def log_into(trainer: pl.Trainer, folder: Path, step: int | None = None) -> None
     if not folder.name.startswith("version_"):  # not a run's
         return
     loggers: list[Logger] = []
+    wait_for_a_new_second(folder)
     if step == 0:  # TensorBoard's files are written again; it would show two graphs
         for file in folder.glob("events.out.tfevents.*"):
             file.unlink()
@@ -78,6 +80,13 @@ def log_into(trainer: pl.Trainer, folder: Path, step: int | None = None) -> None
             logger = resumed_csv_logger(folder, step or 0)
         loggers.append(logger)
     trainer.loggers = loggers
+
+
+def wait_for_a_new_second(folder: Path) -> None:
+    """TensorBoard reads the files of a run in the order of the seconds in their names."""
+    seconds = {file.name.split(".")[3] for file in folder.glob("events.out.tfevents.*")}
+    while str(int(time.time())) in seconds:
+        time.sleep(0.05)
 
 
 def resumed_csv_logger(folder: Path, step: int) -> CSVLogger:

@@ -1,8 +1,6 @@
 """The fit command: what a run leaves behind, and the options that change what it evaluates and keeps."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -140,21 +138,6 @@ def test_evaluation_can_be_limited_or_switched_off(run):
 def test_without_a_logger_only_checkpoints_are_kept(run):
     assert run("fit", *SMALL, *BOUNDS, "--trainer.logger", "false").code == 0
     assert [p.as_posix() for p in Path().rglob("*") if p.is_file()] == ["checkpoints/last.ckpt"]
-
-
-@pytest.mark.slow
-def test_two_processes_write_one_run_folder(tmp_path):
-    devices = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    command = [sys.executable, "-m", "customresnet", "fit", *SMALL, *BOUNDS, *devices]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    runs = tmp_path / "lightning_logs/demo"
-    assert [p.name for p in runs.iterdir()] == ["version_0"]
-    result = read_json(runs / "version_0/result.json")
-    assert result["test/images"] == 360
-    assert result["steps"] == 24  # 2 epochs of 1,437 images, 128 a step, 64 from each process
-    assert f"{result['test/correct']}/360" in done.stdout
-    assert (runs / "version_0/report/index.html").is_file()
 
 
 def test_a_finished_run_cannot_be_resumed(run, small_run):

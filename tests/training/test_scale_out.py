@@ -111,7 +111,10 @@ def test_two_machines_find_the_same_bounds_and_train_to_the_end(tmp_path):
     assert "LR range test" in outputs[0]
     assert "LR range test" not in outputs[1]
     result = read_json(tmp_path / RUN / "result.json")
+    # two epochs of 1,437 images, 128 a step, 64 from each process
     assert (result["ended"], result["steps"], result["test/images"]) == ("completed", 24, 360)
+    assert f"{result['test/correct']}/360" in outputs[0]
+    assert [path.name for path in (tmp_path / RUN).parent.iterdir()] == ["version_0"]
     assert result["lr_max"] == read_json(tmp_path / RUN / "lr_find.json")["lr_max"]
 
 
