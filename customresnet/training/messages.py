@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from customresnet.data.datamodule import CIFAR10DataModule
 from customresnet.runs.files import EpochMetrics, Result
-from customresnet.runtime.formatting import counted, duration, percent
+from customresnet.runtime.formatting import counted, data_name, duration, percent
 from customresnet.runtime.hardware import device_name
 from customresnet.training.lightning import count_evaluated
 
@@ -57,8 +57,8 @@ def opening_lines(trainer: pl.Trainer, model: "ImageClassifier", datamodule: CIF
     return "\n".join(
         [
             f"network: {type(model.net).__name__}, {parameters:,} parameters",
-            f"data: {datamodule.source}, {len(train):,} training{held_out} and {len(test):,} test images, "
-            f"{len(train.classes)} classes",
+            f"data: {data_name(datamodule.source, datamodule.root)}, {len(train):,} training{held_out} and "
+            f"{len(test):,} test images, {len(train.classes)} classes",
             *datamodule.notes,
             *(["note: flips mirror the digits (augment.flip)"] if mirrored else []),
             f"training images: {datamodule.transforms(augment=True, device=device)}",

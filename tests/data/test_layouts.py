@@ -1,6 +1,7 @@
 """Tests of the folders that people have: each is read, with a word about what it was understood to be, or refused."""
 
 import io
+import os
 import stat
 import unicodedata
 import zipfile
@@ -308,3 +309,15 @@ def test_test_share_contradicts_test_images_and_needs_a_folder(make):
         sources.find("digits", None, 0.2)
     with pytest.raises(UserError, match="`test_share` must be above 0 and below 1; received 1"):
         CIFAR10DataModule(source="folder", test_share=1.0)
+
+
+def test_a_class_folder_whose_name_is_not_utf8_is_refused_by_name_and_such_a_file_is_read(tmp_path):
+    names = [*in_classes("train", "test"), os.fsdecode(b"train/cat/gr\xfcn.png"), os.fsdecode(b"train/cat/\xfc.txt")]
+    root = as_directory(names, tmp_path / "files")
+    data = CIFAR10DataModule(source="folder", root=root, batch_size=3)
+    data.setup("fit")
+    assert len(data.train_images) == 10
+    assert any("\\udcfc.txt" in note for note in data.notes)
+    named = as_directory(in_classes("train", "test", classes=("cat", os.fsdecode(b"k\xe4fer"))), tmp_path / "classes")
+    with pytest.raises(UserError, match=r"the name of the class folder 'k\\udce4fer' is not UTF-8; rename it"):
+        CIFAR10DataModule(source="folder", root=named, batch_size=3).setup("fit")

@@ -117,6 +117,12 @@ def test_a_run_killed_after_its_last_epoch_is_completed_without_training(tmp_pat
     assert (tmp_path / RUN / "epochs.csv").read_text() == whole[1]
 
 
+def test_checkpoints_are_written_by_the_clock(tmp_path):
+    with pytest.raises(SystemExit):
+        fit(tmp_path, Raise(4), checkpoint_every_minutes=1e-9)  # at every step but the last of an epoch
+    assert torch.load(tmp_path / RUN / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+
+
 @pytest.mark.parametrize("engine", ["batch", "albumentations"])
 def test_checkpoints_within_an_epoch_lose_fewer_steps(tmp_path, engine):
     uninterrupted = fit(tmp_path / "whole", engine=engine)

@@ -99,7 +99,8 @@ def find_layout(names: Iterable[str], root: Path, test_share: float | None = Non
         "hidden files and folders": hidden,
     }
     notes += [f"skipped {what} ({len(found):,}): {listed(found)}" for what, found in skipped.items() if found]
-    return Layout(class_order(files["train"]), files, tuple(notes))
+    printable = tuple(note.encode("utf-8", "backslashreplace").decode() for note in notes)
+    return Layout(class_order(files["train"]), files, printable)
 
 
 def _tree(names: Iterable[str]) -> tuple[Folder, list[str]]:
@@ -228,6 +229,8 @@ def _split_off(classes: dict[str, list[str]], share: float, root: Path) -> tuple
 def _check_classes(folders: dict[Split, Folder], root: Path) -> None:
     """Raise a UserError if the splits have different classes, a class has no images, or there is only one."""
     train = folders["train"]
+    if unreadable := [name for name in train.folders if name != name.encode("utf-8", "ignore").decode()]:
+        raise UserError(f"`root` {root}: the name of the class folder {unreadable[0]!a} is not UTF-8; rename it")
     for folder in list(folders.values())[1:]:
         names = {inner.path.rstrip("/"): inner.folders for inner in (train, folder)}
         if differences := class_differences(names):
