@@ -77,12 +77,17 @@ def fit(
 
     Raises:
         UserError: The options, the data or the checkpoint do not fit.
-        UnsavedError: The run ended, but its checkpoint or result could not be written.
+        UnsavedError: The run ended, but its checkpoint could not be written to its place.
     """
     trainer = trainer or Trainer()
     require_own_processes(trainer)
-    newest = newest_run(Path(trainer.default_root_dir), getattr(trainer, "run_name", "")) if auto_resume else None
-    if newest and ckpt_path is None:
+    every = {"checkpoint_every_n_steps": checkpoint_every_n_steps, "checkpoint_every_minutes": checkpoint_every_minutes}
+    for name, value in every.items():
+        if value is not None and not value > 0:
+            raise UserError(f"`{name}` must be positive; received {value:g}")
+    resuming = auto_resume and ckpt_path is None
+    newest = newest_run(Path(trainer.default_root_dir), getattr(trainer, "run_name", "")) if resuming else None
+    if newest:
         if is_finished(newest):
             announce(trainer, f"{shown(newest)} is finished: nothing to do (`auto_resume`)")
             return cast(Result, read_record("result", newest))
@@ -173,9 +178,6 @@ def keep_best(trainer: pl.Trainer) -> None:
 
 def save_within_epochs(trainer: pl.Trainer, steps: int | None, minutes: float | None) -> None:
     """Write last.ckpt within epochs too, so that less is trained again after a crash."""
-    for name, value in (("checkpoint_every_n_steps", steps), ("checkpoint_every_minutes", minutes)):
-        if value is not None and not value > 0:
-            raise UserError(f"`{name}` must be positive; received {value:g}")
     if trainer.checkpoint_callback is None:
         return
     last = Path(LAST).stem

@@ -12,6 +12,6 @@ class UserError(Exception):
 
 
 class UnsavedError(UserError):
-    """What a run trained or recorded could not be written. The exit code of the command line is ``code``."""
+    """What a run trained could not be written to its place. The exit code of the command line is ``code``."""
 
     code = 3

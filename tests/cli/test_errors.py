@@ -65,6 +65,14 @@ from tests.conftest import BOUNDS, SMALL, make_tree, one_line
         (["fit", "--config", "demo", "--ckpt_path", "last"], ["--ckpt_path last: no unfinished run", "demo"]),
         (["fit", *SMALL, *BOUNDS, "--trainer.default_root_dir", "a_file/x"], ["cannot write", "a_file/x"]),
         (["schedule", "--trainer.default_root_dir", "a_file/x"], ["cannot write", "a_file/x"]),
+        (
+            ["fit", *SMALL, "--checkpoint_every_n_steps", "0"],
+            ["--checkpoint_every_n_steps must be positive; received 0"],
+        ),
+        (
+            ["fit", *SMALL, "--checkpoint_every_minutes=-1"],
+            ["--checkpoint_every_minutes must be positive; received -1"],
+        ),
         (["lr-find", *SMALL, "--trainer.accelerator", "cpu", "--trainer.devices", "2"], ["one device; received 2"]),
         (["schedule", "--model.policy", "nope"], ["--model.policy", "'one_cycle', 'triangular'", "received nope"]),
         (
